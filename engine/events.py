@@ -1,0 +1,294 @@
+"""What crosses the boundary between engine and window: record arrays, commands and notices. Plain values only.
+
+Times are nanoseconds of the engine's monotonic clock since the session began; bytes are bytes; a layer is an index
+among the MoE layers; ``token`` is a row of the ``tokens`` table. Messages travel as MessagePack (``encode``/``decode``).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+import numpy as np
+
+from engine.settings import Value
+
+PROTOCOL = 1
+
+
+class Phase(IntEnum):
+    PREFILL = 0
+    DECODE = 1
+
+
+class SpanKind(IntEnum):
+    """What a span of time was spent on. READ spans lie on I/O lanes (1 and up), all others on lane 0, the token loop."""
+
+    ATTENTION = 0
+    ROUTER = 1
+    EXPERT = 2
+    STALL = 3
+    HEAD = 4
+    SAMPLE = 5
+    READ = 6
+
+
+class Outcome(IntEnum):
+    """How an expert that the router chose was found."""
+
+    HIT = 0
+    FIRST_TOUCH = 1
+    CAPACITY = 2
+    MISPREDICTED = 3
+    LATE = 4
+
+
+class Residency(IntEnum):
+    ABSENT = 0
+    LOADING = 1
+    RESIDENT = 2
+
+
+SPAN = np.dtype([
+    ("start", "<i8"), ("duration", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
+    ("kind", "u1"), ("lane", "u1"), ("bits", "u1"), ("outcome", "u1"), ("bytes", "<i4"),
+])
+"""One stretch of work. ``layer``/``expert`` are -1 where they do not apply. READ: ``bytes`` read, ``outcome`` of the miss it served."""
+
+ACCESS = np.dtype([
+    ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
+    ("bits", "u1"), ("outcome", "u1"), ("rank", "u1"), ("phase", "u1"), ("tokens", "<i4"), ("weight", "<f4"),
+])
+"""One expert used by one pass. Decode: ``rank`` is its place in the router's order, ``weight`` its gate weight.
+Prefill: one row per layer and expert, ``tokens`` prompt tokens routed to it, ``weight`` their mean gate weight."""
+
+TOKEN = np.dtype([
+    ("request", "<i4"), ("token_id", "<i4"), ("tokens", "<i4"), ("phase", "u1"),
+    ("start", "<i8"), ("duration", "<i8"),
+    ("attention", "<i8"), ("router", "<i8"), ("compute", "<i8"), ("stall", "<i8"), ("head", "<i8"), ("sampling", "<i8"),
+    ("framework", "<i8"), ("io", "<i8"),
+    ("hits", "<i4"), ("first_touch", "<i4"), ("capacity", "<i4"), ("mispredicted", "<i4"), ("late", "<i4"), ("evictions", "<i4"),
+    ("demand_bytes", "<i8"), ("preload_useful_bytes", "<i8"), ("preload_wasted_bytes", "<i8"),
+    ("budget_bytes", "<i8"), ("resident_bytes", "<i8"),
+    ("resident_2", "<i8"), ("resident_3", "<i8"), ("resident_4", "<i8"), ("resident_8", "<i8"), ("resident_16", "<i8"),
+    ("kv_bytes", "<i8"), ("average_bits", "<f4"), ("logprob", "<f4"),
+])
+"""One forward pass and the token it produced. Row 0 of a request is its prefill (``tokens`` = prompt length) and yields the
+first new token; its duration is the TTFT. ``attention`` … ``framework`` are ns and sum to ``duration``; ``io`` is the ns in which
+at least one read was in flight (it overlaps the others). ``average_bits`` is over the experts used by this pass."""
+
+RESIDENCY = np.dtype([
+    ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"), ("state", "u1"), ("bits", "u1"), ("score", "<f4"),
+])
+"""One change of an expert's state in the buffer. ABSENT: ``score`` is the eviction score that lost."""
+
+SAMPLE = np.dtype([
+    ("time", "<i8"), ("rss", "<i8"), ("budget_bytes", "<i8"), ("resident_bytes", "<i8"), ("peak_resident_bytes", "<i8"),
+    ("kv_bytes", "<i8"), ("read_bytes", "<i8"), ("major_faults", "<i8"), ("available", "<i8"), ("cpu", "<f4"),
+])
+"""The engine process ten times a second: ``rss`` and system-wide ``available`` memory, ``read_bytes`` as the kernel counts
+them for the process since the session began, ``major_faults`` since then, ``cpu`` in percent of one core."""
+
+TABLES: dict[str, np.dtype] = {
+    "tokens": TOKEN, "spans": SPAN, "accesses": ACCESS, "residency": RESIDENCY, "samples": SAMPLE,
+}
+TIME_COLUMN = {"tokens": "start", "spans": "start", "accesses": "time", "residency": "time", "samples": "time"}
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """Base of everything that is sent."""
+
+
+# --- commands: window to engine -------------------------------------------------------------------------------------
+
+
+class Load(Message, frozen=True):
+    """Open ``model`` (a checkpoint or store folder), converting it first where needed, with these settings."""
+
+    model: str
+    settings: dict[str, Value]
+    name: str = ""
+
+
+class Generate(Message, frozen=True):
+    prompt: str
+    paused: bool = False  # begin paused: wait for Step or Resume
+
+
+class Pause(Message, frozen=True):
+    pass
+
+
+class Resume(Message, frozen=True):
+    pass
+
+
+class Step(Message, frozen=True):
+    """Produce one token, then pause."""
+
+
+class Stop(Message, frozen=True):
+    """End the request, or cancel the loading or conversion under way."""
+
+
+class Change(Message, frozen=True):
+    """Set one setting; answered by Applied or Refused."""
+
+    name: str
+    value: Value
+
+
+class Quit(Message, frozen=True):
+    pass
+
+
+# --- notices: engine to window --------------------------------------------------------------------------------------
+
+
+class ModelInfo(Message, frozen=True):
+    """What is loaded. ``record_bytes`` by bits; ``full_bytes`` by bits = all experts; both counted as stored and as held."""
+
+    name: str
+    architecture: str
+    path: str
+    store: str
+    model_hash: str
+    layers: int
+    experts: int
+    top_k: int
+    hidden: int
+    width: int
+    widths: list[int]
+    record_bytes: dict[int, int]
+    full_bytes: dict[int, int]
+    minimum_budget: int
+    skeleton_bytes: int
+    quantizer: str
+    kernel: str
+    direct_io: bool
+    dtype: str
+    vocabulary: int
+    context: int
+
+
+class Machine(Message, frozen=True):
+    system: str
+    processor: str
+    cores: int
+    memory: int
+    python: str
+    torch: str
+    transformers: str
+
+
+class Opened(Message, frozen=True):
+    """First message of every session: the engine is up. ``wall`` is the Unix time in s at session time 0."""
+
+    protocol: int
+    version: str
+    wall: float
+    pid: int
+    machine: Machine
+
+
+class Progress(Message, frozen=True):
+    """Long work: ``done`` of ``total`` in ``unit`` (\"bytes\", \"experts\", …); ``total`` 0 where it is not known."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str = "bytes"
+
+
+class Ready(Message, frozen=True):
+    """The model is loaded; ``effective`` are the settings as they truly are (budget in bytes, threads counted)."""
+
+    time: int
+    model: ModelInfo
+    settings: dict[str, Value]
+    effective: dict[str, Value]
+
+
+class State(Message, frozen=True):
+    """``state`` is one of loading, idle, running, paused."""
+
+    time: int
+    state: str
+
+
+class Began(Message, frozen=True):
+    """A request starts. ``first_token`` is the row of ``tokens`` that its prefill will fill."""
+
+    time: int
+    request: int
+    prompt: str
+    prompt_pieces: list[str]
+    first_token: int
+
+
+class Batch(Message, frozen=True):
+    """Records by table, as raw bytes of the table's dtype, and the text of the tokens in it, in order.
+
+    ``lost`` counts records dropped since the session began.
+    """
+
+    tables: dict[str, bytes]
+    pieces: list[str]
+    lost: int = 0
+
+
+class Applied(Message, frozen=True):
+    """A setting changed; it holds from ``token`` on. ``effective`` is what it came to (25% as bytes, auto as a name)."""
+
+    time: int
+    token: int
+    name: str
+    old: Value
+    new: Value
+    effective: Value
+
+
+class Refused(Message, frozen=True):
+    """A setting was not changed, and why."""
+
+    name: str
+    value: Value
+    reason: str
+
+
+class Finished(Message, frozen=True):
+    """A request ended: ``reason`` is length, end of text, stopped or failed."""
+
+    time: int
+    request: int
+    reason: str
+
+
+class Failed(Message, frozen=True):
+    """Something went wrong; ``text`` is one line for the user. The engine is idle afterwards, without a model if loading failed."""
+
+    time: int
+    text: str
+
+
+Command = Load | Generate | Pause | Resume | Step | Stop | Change | Quit
+Notice = Opened | Progress | Ready | State | Began | Batch | Applied | Refused | Finished | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_commands = msgspec.msgpack.Decoder(Command)
+_notices = msgspec.msgpack.Decoder(Notice)
+
+
+def encode(message: Command | Notice) -> bytes:
+    """One message as MessagePack."""
+    return _encoder.encode(message)
+
+
+def decode_command(data: bytes) -> Command:
+    """Raises ``msgspec.ValidationError`` or ``DecodeError`` on anything that is no command."""
+    return _commands.decode(data)
+
+
+def decode_notice(data: bytes) -> Notice:
+    """Raises ``msgspec.ValidationError`` or ``DecodeError`` on anything that is no notice."""
+    return _notices.decode(data)

@@ -1,0 +1,44 @@
+"""The settings as the window knows them: wanted values, values in force, and requests to change them."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QObject, Signal
+
+from engine.settings import SETTINGS, Setting, Value, defaults
+
+
+class TuningModel(QObject):
+    """Views read ``values``/``effective`` and call ``request``; the application answers through ``accept`` and ``refuse``."""
+
+    requested = Signal(str, object)  # name, new value: the application puts it on the undo stack and sends it
+    changed = Signal(str)  # a value or an effective value is new
+    refused = Signal(str, str)  # name, reason
+    choices_changed = Signal(str)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.settings: tuple[Setting, ...] = SETTINGS
+        self.values: dict[str, Value] = defaults()
+        self.effective: dict[str, Value] = {}
+        self.choices: dict[str, tuple[Value, ...]] = {setting.name: setting.choices for setting in SETTINGS}
+        self.budget_range: tuple[int, int] | None = None  # smallest that works and all experts, in bytes at the width in use
+        self.read_only = False  # a reopened session is shown
+
+    def request(self, name: str, value: Value) -> None:
+        """Ask for a change. Nothing is different until the engine has accepted it."""
+        if not self.read_only and value != self.values[name]:
+            self.requested.emit(name, value)
+
+    def accept(self, name: str, value: Value, effective: Value) -> None:
+        self.values[name] = value
+        self.effective[name] = effective
+        self.changed.emit(name)
+
+    def refuse(self, name: str, reason: str) -> None:
+        self.refused.emit(name, reason)
+        self.changed.emit(name)
+
+    def offer(self, name: str, choices: tuple[Value, ...]) -> None:
+        """Replace the choices of a setting (devices and plans come from folders)."""
+        self.choices[name] = choices
+        self.choices_changed.emit(name)
