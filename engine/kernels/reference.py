@@ -1,0 +1,38 @@
+"""The torch path: make the weights dense, then the family's own gate and activation.
+
+T tokens, d hidden, ff expert width, n = 2·ff rows of the up projection with a gate and ff without.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.quant.matrix import ExpertWeights, Matrix
+
+
+def forward(x: Tensor, weights: ExpertWeights, module: Any) -> Tensor:
+    """The expert's output [T, d] for its tokens x [T, d], before the router's weight is applied.
+
+    ``module`` is the family's experts module, asked only for its gate, activation and norm. One token's result can
+    differ in the last float digits with how many others are in the call (the BLAS library picks another kernel), but
+    never with which they are: what is resident plays no part.
+    """
+    hidden = _linear(x, weights.up, weights.up_bias)  # [T, n]
+    hidden = module._apply_gate(hidden) if module.has_gate else module.act_fn(hidden)  # [T, ff]
+    out = _linear(hidden, weights.down, weights.down_bias)  # [T, d]
+    return module.post_expert_norm(out) if module.has_post_expert_norm else out  # type: ignore[no-any-return]
+
+
+def _linear(x: Tensor, matrix: Matrix, bias: Tensor | None) -> Tensor:
+    return F.linear(x, matrix.dense(x.dtype), None if bias is None else bias.to(x.dtype))
+
+
+def combine(out: Tensor, tokens: Tensor, gates: Tensor, y: Tensor) -> None:
+    """Add an expert's outputs y [t, d], times their gate weights [t], to rows ``tokens`` [t] of ``out`` [T, d]."""
+    out.index_add_(0, tokens, (y * gates.unsqueeze(-1)).to(out.dtype))
+
+
+__all__ = ["combine", "forward"]

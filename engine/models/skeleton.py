@@ -1,0 +1,111 @@
+"""A store's model in memory, without its experts: they are computed by whoever is bound to it.
+
+T tokens, k experts a token, d hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig
+
+from engine.errors import EngineError
+from engine.models import interface
+from engine.models.anatomy import LayerParts, ModelParts, dissect, expert_modules, expert_parameters
+from engine.models.build import build, read_config, spec_of
+
+if TYPE_CHECKING:
+    from engine.store.reader import Store
+
+_SKELETON = "skeleton.safetensors"
+
+
+class Skeleton:
+    """The module as transformers made it, in eval mode. Its expert parameters stay on the meta device: shapes, no bytes."""
+
+    def __init__(self, store: Store, model: Any) -> None:
+        self.store = store
+        self.spec = store.spec
+        self.model = model
+        self.config: PretrainedConfig = model.config
+        self.parts: ModelParts = dissect(model)
+        self.generation_config: GenerationConfig = _generation_config(store, model)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, loaded when first asked for.
+
+        Raises:
+            EngineError: the model came without one.
+        """
+        try:
+            return AutoTokenizer.from_pretrained(self.store.path, trust_remote_code=False, local_files_only=True)
+        except Exception as error:  # whatever the files provoke
+            raise EngineError(f"{self.store.name} has no tokenizer that can be read; add its tokenizer files and convert again") from error
+
+    def bind(self, runtime: interface.Runtime) -> None:
+        """Let ``runtime.forward(module, layer, hidden [T, d], index [T, k], weights [T, k]) -> [T, d]`` compute the experts."""
+        interface.bind([module for _, module in expert_modules(self.model)], runtime)
+
+    def parts_of_layer(self, layer: int) -> LayerParts:
+        """The modules of decoder layer ``layer`` (dense layers count here): attention, MoE block, experts."""
+        return self.parts.layers[layer]
+
+
+def load_skeleton(store: Store, dtype: torch.dtype) -> Skeleton:
+    """Build ``store``'s model with its non-expert weights in ``dtype`` (what the family keeps in float32 stays so).
+
+    Raises:
+        EngineError: the store does not fit the transformers version that is installed, or its skeleton is damaged.
+    """
+    model = build(read_config(store.path), dtype)
+    if spec_of(model) != store.spec:
+        raise EngineError(f"{store.path} was made by another version of transformers; delete it and convert the model again")
+    state = model.state_dict()
+    missing = set(state) - {f"{layer}.{part.name}" for layer in store.spec.layer_names for part in store.spec.parts}
+    upcast = [re.compile(pattern.replace("*", ".*")) for pattern in model._get_dtype_plan(dtype)]
+    try:
+        with safe_open(store.path / _SKELETON, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                wanted = torch.float32 if any(p.search(name) for p in upcast) else state[name].dtype
+                _place(model, name, file.get_tensor(name), wanted)
+                missing.discard(name)
+    except (SafetensorError, KeyError, OSError) as error:
+        raise EngineError(f"{store.path / _SKELETON} is damaged; delete the store and convert the model again") from error
+    _complete(model, missing)
+    return Skeleton(store, model.eval().requires_grad_(False))
+
+
+def _place(model: nn.Module, name: str, value: Tensor, dtype: torch.dtype) -> None:
+    path, _, local = name.rpartition(".")
+    module = model.get_submodule(path)
+    # A copy: what safe_open returns may be a mapping of the file, which the system could drop and fault in again mid-token.
+    value = value.to(dtype, copy=True) if value.is_floating_point() else value.clone()
+    if local in module._parameters:
+        value = nn.Parameter(value, requires_grad=False)
+    value._is_hf_initialized = True  # type: ignore[attr-defined]
+    setattr(module, local, value)
+
+
+def _complete(model: Any, missing: set[str]) -> None:
+    """Give values to what no checkpoint holds: tied weights, and buffers such as rotary tables, as from_pretrained would."""
+    for _, module in expert_modules(model):
+        # Marked as done, so that initialization leaves the meta parameters be.
+        for parameter in expert_parameters(module).values():
+            parameter._is_hf_initialized = True  # type: ignore[attr-defined]
+    for name in model.all_tied_weights_keys:
+        model.get_parameter(name)._is_hf_initialized = True
+    model._move_missing_keys_from_meta_to_device(missing, {"": "cpu"}, None, None)
+    model._initialize_missing_keys(False)
+    model.tie_weights(missing_keys=missing, recompute_mapping=False)
+
+
+def _generation_config(store: Store, model: Any) -> GenerationConfig:
+    if (store.path / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(store.path, local_files_only=True)
+    return GenerationConfig.from_model_config(model.config)

@@ -1,0 +1,92 @@
+"""Quantizers by name: how a matrix becomes codes and scales. Offline only; reading them back is ``Matrix.dense``.
+
+R rows (output channels), C columns (inputs), P = C padded to whole groups, G groups a row, b bits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.quant.matrix import Matrix
+from engine.quant.packing import ALIGN, pack
+from engine.quant.scales import from_half, to_half, unit_of
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where one width's codes lie: value = (code − center) · scale, scales shared by ``group`` columns of P."""
+
+    group: int
+    columns: int  # P
+    center: float
+
+    @property
+    def groups(self) -> int:
+        return self.columns // self.group
+
+
+class Codec(ABC):
+    """One way to quantize. Frozen into a store under ``name``, so a changed algorithm needs a new name."""
+
+    name: str
+
+    @abstractmethod
+    def grid(self, columns: int, bits: int) -> Grid:
+        """The grid for a matrix of C ``columns`` at ``bits``; shapes only, so that a store's layout follows from it."""
+
+    @abstractmethod
+    def _scales(self, values: Tensor, bits: int) -> Tensor:
+        """The scale of each group: float32 [R, G] for float32 values [R, G, group]."""
+
+    @abstractmethod
+    def _bounds(self, bits: int) -> tuple[int, int]:
+        """The lowest and the highest code in use."""
+
+    def quantize(self, weight: Tensor, bits: int) -> Matrix:
+        """Quantize a matrix [R, C] of any float type to ``bits``.
+
+        Raises:
+            ValueError: a weight is not finite, which no scale can mend.
+        """
+        rows, columns = weight.shape
+        grid = self.grid(columns, bits)
+        values = F.pad(weight.float(), (0, grid.columns - columns)).view(rows, grid.groups, grid.group)
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError("weights that are not finite")
+        scales = self._scales(values, bits)
+        unit = unit_of(float(scales.max()))
+        half = to_half(scales, unit)
+        # Codes are chosen against the rounded scale, since that is what they will be multiplied with.
+        codes = _codes(values, from_half(half, unit), grid.center, self._bounds(bits))
+        return Matrix(bits, rows, columns, pack(codes.view(rows, grid.columns), bits), half, unit, grid.center, grid.group)
+
+
+def _codes(values: Tensor, scales: Tensor, center: float, bounds: tuple[int, int]) -> Tensor:
+    """Nearest codes, uint8 [R, G, group]; a scale of zero means an all-zero group and any code serves."""
+    steps = torch.where(scales > 0, 1.0 / scales, torch.zeros(())).unsqueeze(-1)
+    return (values * steps).add_(center).round_().clamp_(*bounds).to(torch.uint8)
+
+
+def padded(columns: int, multiple: int) -> int:
+    return -(-columns // multiple) * multiple
+
+
+class Channel(Codec):
+    """Channel-wise symmetric absmax, the paper's (EdgeMoE, §bitwidth adaptation): one FP16 scale a row, codes ±(2^(b−1) − 1)."""
+
+    name = "channel"
+
+    def grid(self, columns: int, bits: int) -> Grid:
+        width = padded(columns, ALIGN)
+        return Grid(width, width, float(1 << (bits - 1)))
+
+    def _scales(self, values: Tensor, bits: int) -> Tensor:
+        return values.abs().amax(-1) / ((1 << (bits - 1)) - 1)
+
+    def _bounds(self, bits: int) -> tuple[int, int]:
+        return 1, (1 << bits) - 1

@@ -1,0 +1,42 @@
+"""Where a user's stores are kept, and opening a model whether it is a store already or still a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import platformdirs
+
+from engine.quant import codec_named
+from engine.store.checkpoint import Checkpoint
+from engine.store.format import is_store
+from engine.store.reader import Store
+from engine.store.writer import DEFAULT_WIDTHS, CancelCallback, ProgressCallback, convert
+
+
+def default_store_path(checkpoint: Path, quantizer: str = "default") -> Path:
+    """Where the store of ``checkpoint`` belongs: in the user's cache, under its name and what it holds.
+
+    Raises:
+        EngineError: ``checkpoint`` is no readable checkpoint.
+    """
+    with Checkpoint.open(checkpoint) as opened:
+        digest = opened.model_hash()
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.resolve().name)
+    return Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False)) / "stores" / f"{name}-{digest[:16]}-{codec_named(quantizer).name}"
+
+
+def open_or_convert(
+    path: Path, widths: tuple[int, ...] = DEFAULT_WIDTHS, quantizer: str = "default",
+    progress: ProgressCallback | None = None, cancel: CancelCallback | None = None,
+) -> Store:  # fmt: skip
+    """Open the store at ``path``; a checkpoint there is converted into the cache at first use, and found there ever after.
+
+    Raises:
+        EngineError: ``path`` is neither, or cannot be converted.
+        Cancelled: ``cancel`` said so.
+    """
+    path = Path(path)
+    if is_store(path):
+        return Store.open(path)
+    return convert(path, default_store_path(path, quantizer), widths, quantizer, progress, cancel)
