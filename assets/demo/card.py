@@ -38,12 +38,13 @@ This card is written by `card.py` from measurements; it is not edited by hand.
 | | |
 |---|---|
 | architecture | `{architecture}` of transformers, unchanged; loads with `AutoModelForCausalLM` |
-| parameters | {total:.1f} M, of them {in_experts:.1f} M in experts ({expert_mb:.1f} MB at 16 bits); {active:.1f} M used by a token |
+| parameters | {total:.1f} M, of them {in_experts:.1f} M in experts ({expert_mb:.1f} MB at 16 bits) |
+| parameters a token uses | {active:.1f} M |
 | checkpoint | {file_mb:.1f} MB, bf16 |
 | hidden width, expert width | {hidden}, {expert_hidden} |
 | attention | {heads} heads, {kv_heads} of keys and values; {positions} positions |
 | tokenizer | byte-level BPE, {vocabulary} entries, learned on equal parts of the training text of each domain |
-| trained on | {tokens:.2f} M tokens in {steps} steps, {minutes:.0f} minutes on two processor cores |
+| trained on | {tokens:.2f} M tokens in {steps} steps, {minutes:.0f} minutes on {cores} processor cores |
 | optimizer | Muon for matrices (every expert alone), Adam for the rest; warm-up, plateau, decay in the last fifth |
 | balancing | transformers' own router loss of each layer alone, coefficient 0.01 |
 
@@ -65,8 +66,8 @@ random weights that training started from.
 ## Where tokens go
 
 Share of a layer's (token, expert) pairs by expert, on held-out text, in percent: the least and the most any of its
-{experts} experts takes (even would be {even:.1f}). *Weakest expert*: the least, over experts, of what an expert takes on
-the domain that uses it most. The divergence is Jensen–Shannon's, in bits (0: both domains use experts alike, 1: no
+{experts} experts takes (even would be {even:.1f}). *Weakest expert*: the least, over experts, of what an expert takes
+on the domain that uses it most. The divergence is Jensen–Shannon's, in bits (0: both domains use experts alike, 1: no
 expert is shared).
 
 {routing}
@@ -165,8 +166,8 @@ def write(options, found):
     data = [[name, f"{d['all'] - d['documents']}", f"{d['tokens'] / 1e6:.2f} M", f"{d['documents']}",
              f"{d['bytes'] / 1e6:.2f} MB, {d['held_tokens'] / 1e6:.2f} M"] for name, d in found.items()]
     bits = [[name, f"{d['trained']:.3f}", f"{d['xz']:.3f}", f"{d['untrained']:.3f}"] for name, d in found.items()]
-    dead = (f"No expert is dead: the weakest takes {weakest:.1%} on the domain that uses it most." if weakest >= 0.01
-            else f"An expert takes only {weakest:.2%} on the domain that uses it most: under the 1% that counts as alive.")
+    dead = f"The weakest expert of all takes {weakest:.1%} on the domain that uses it most: "
+    dead += "none is dead." if weakest >= 0.01 else "under the 1% that counts as alive."
     return TEMPLATE.format(
         domains=" and ".join(found), layers=config["num_hidden_layers"], experts=model.config.num_experts,
         top_k=config["num_experts_per_tok"], architecture=config["architectures"][0], total=total / 1e6,
@@ -174,7 +175,7 @@ def write(options, found):
         file_mb=(options.model / "model.safetensors").stat().st_size / 1e6, hidden=config["hidden_size"],
         expert_hidden=config["moe_intermediate_size"], heads=config["num_attention_heads"],
         kv_heads=config["num_key_value_heads"], positions=width, vocabulary=config["vocab_size"],
-        tokens=shipped["tokens"] / 1e6, steps=shipped["step"], minutes=shipped["seconds"] / 60, stride=stride,
+        tokens=shipped["tokens"] / 1e6, steps=shipped["step"], cores=os.cpu_count(), minutes=shipped["seconds"] / 60, stride=stride,
         context=width - stride, even=100 / model.config.num_experts, routing=routing, dead=dead, seed=SEED,
         data=table(["domain", "documents", "tokens", "held-out documents", "bytes and tokens of them"], data),
         compression=table(["domain", "this model", "xz -9e", "untrained"], bits),

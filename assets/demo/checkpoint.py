@@ -24,7 +24,8 @@ def save_state(path, tensors, facts):
 def load_state(path):
     """Return (tensors, facts) of `save_state`."""
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"])  # noqa: SIM118
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, json.loads(file.metadata()["facts"])
 
 
 def export(model, tokenizer, folder):

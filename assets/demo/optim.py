@@ -10,7 +10,7 @@ Letters in shapes: S matrices in a stack, O outputs, I inputs.
 
 import torch
 
-# An odd quintic whose iteration drives every singular value into about 0.7..1.2: steep at zero on purpose, exact nowhere.
+# An odd quintic whose iteration drives singular values into about 0.7..1.2: steep at zero on purpose, exact nowhere.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 

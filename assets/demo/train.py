@@ -41,7 +41,7 @@ def parse(argv):
     end.add_argument("--until", type=parse_clock, metavar="HH:MM", help="stop at this UTC time")
     end.add_argument("--minutes", type=float, help="stop after so many minutes of training, all runs together")
     end.add_argument("--steps", type=int, help="stop after so many steps, all runs together")
-    p.add_argument("--batch", type=int, default=8192, help="tokens a step (default %(default)s)")
+    p.add_argument("--batch", type=int, default=4096, help="tokens a step (default %(default)s)")
     p.add_argument("--context", type=int, default=512, help="tokens a sequence; every fourth step twice that")
     p.add_argument("--vocabulary", type=int, default=4096)
     for name, value in SHAPE.items():
