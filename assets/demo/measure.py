@@ -24,9 +24,13 @@ def windows_of(tokens, width, stride):
 
 
 @torch.no_grad()
-def read(trainee, tokens, width, stride):
-    """Return (bits of all tokens together, loads [L, E]: pairs of token and expert by layer)."""
+def read(trainee, tokens, width, stride, every=1):
+    """Return (bits of all tokens together, loads [L, E]: pairs of token and expert by layer).
+
+    every: read only each so-manieth window, and take its bits for the others' too.
+    """
     rows, fresh = windows_of(tokens, width, stride)
+    total, rows, fresh = fresh.sum(), rows[::every], fresh[::every]
     bits, loads = 0.0, 0
     for at in range(0, len(rows), BATCH):
         part, count = torch.from_numpy(rows[at : at + BATCH]), fresh[at : at + BATCH]
@@ -36,7 +40,7 @@ def read(trainee, tokens, width, stride):
         for row, new in zip(losses[: len(part)].double(), count, strict=True):
             bits += float(row[len(row) - new :].sum()) / math.log(2)
         loads = loads + load
-    return bits, loads.numpy()
+    return bits * float(total / fresh.sum()), loads.numpy()
 
 
 def divergence(one, other):
