@@ -23,16 +23,8 @@ def forward(x: Tensor, weights: ExpertWeights, module: Any) -> Tensor:
     hidden = _linear(x, weights.up, weights.up_bias)  # [T, n]
     hidden = module._apply_gate(hidden) if module.has_gate else module.act_fn(hidden)  # [T, ff]
     out = _linear(hidden, weights.down, weights.down_bias)  # [T, d]
-    return module.post_expert_norm(out) if module.has_post_expert_norm else out  # type: ignore[no-any-return]
+    return module.post_expert_norm(out) if module.has_post_expert_norm else out
 
 
 def _linear(x: Tensor, matrix: Matrix, bias: Tensor | None) -> Tensor:
     return F.linear(x, matrix.dense(x.dtype), None if bias is None else bias.to(x.dtype))
-
-
-def combine(out: Tensor, tokens: Tensor, gates: Tensor, y: Tensor) -> None:
-    """Add an expert's outputs y [t, d], times their gate weights [t], to rows ``tokens`` [t] of ``out`` [T, d]."""
-    out.index_add_(0, tokens, (y * gates.unsqueeze(-1)).to(out.dtype))
-
-
-__all__ = ["combine", "forward"]

@@ -68,7 +68,7 @@ def build(config: PretrainedConfig, dtype: torch.dtype) -> Any:
 
 def _architecture(config: PretrainedConfig) -> Any:
     names = config.architectures or []
-    kind = getattr(transformers, names[0], None) if names else None
+    kind: Any = getattr(transformers, names[0], None) if names else None
     if kind is None:
         try:
             kind = AutoModelForCausalLM._model_mapping[type(config)]

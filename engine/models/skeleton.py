@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.store.reader import Store
 
 _SKELETON = "skeleton.safetensors"
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
 
 
 class Skeleton:
@@ -43,10 +44,14 @@ class Skeleton:
         Raises:
             EngineError: the model came without one.
         """
+        lacking = EngineError(f"{self.store.name} has no tokenizer that can be read; add its tokenizer files and convert again")
+        # Without this look, some families are given an empty tokenizer, which turns every prompt into nothing.
+        if not any(any(self.store.path.glob(pattern)) for pattern in _VOCABULARIES):
+            raise lacking
         try:
             return AutoTokenizer.from_pretrained(self.store.path, trust_remote_code=False, local_files_only=True)
         except Exception as error:  # whatever the files provoke
-            raise EngineError(f"{self.store.name} has no tokenizer that can be read; add its tokenizer files and convert again") from error
+            raise lacking from error
 
     def bind(self, runtime: interface.Runtime) -> None:
         """Let ``runtime.forward(module, layer, hidden [T, d], index [T, k], weights [T, k]) -> [T, d]`` compute the experts."""

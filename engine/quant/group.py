@@ -37,7 +37,7 @@ class Group(Codec):
     def _scales(self, values: Tensor, bits: int) -> Tensor:
         # A row at a time would do; a few hundred keep the temporaries inside the processor's cache.
         rows = max(1, (1 << 16) // max(1, values.shape[1] * values.shape[2]))
-        return torch.cat([_search(chunk, bits) for chunk in values.split(rows)])
+        return torch.cat([_search(chunk, bits) for chunk in torch.split(values, rows)])
 
 
 def _search(values: Tensor, bits: int) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import xxhash
@@ -177,9 +178,10 @@ def _read_header(shard: Path) -> dict[str, Entry]:
     return entries
 
 
-def _entry(shard: Path, base: int, name: str, about: dict[str, object]) -> Entry:
-    kind, shape, (start, stop) = about["dtype"], tuple(about["shape"]), about["data_offsets"]  # type: ignore[arg-type, misc]
-    dtype = _DTYPES.get(str(kind))
+def _entry(shard: Path, base: int, name: str, about: dict[str, Any]) -> Entry:
+    kind, shape = about["dtype"], tuple(about["shape"])
+    start, stop = about["data_offsets"]
+    dtype = _DTYPES.get(kind)
     if dtype is None:
         raise EngineError(f"{shard.name}: tensor {name} is of type {kind}, which is not supported; get a 16-bit version of the model")
     if math.prod(shape) * dtype.itemsize != stop - start or start < 0:

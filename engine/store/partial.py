@@ -87,7 +87,7 @@ class Partial:
     def _open(self, name: str) -> BinaryIO:
         file = self.path / name
         # Unbuffered: what write() returned from is the kernel's, also if this process is killed.
-        return open(file, "r+b" if file.exists() else "w+b", buffering=0)  # type: ignore[return-value]
+        return open(file, "r+b" if file.exists() else "w+b", buffering=0)
 
     def recover(self, step: Callable[[int], None]) -> None:
         """Find how many experts are whole, by reading them again, and cut off what comes after them.

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 from torch import Tensor
+from typing_extensions import Buffer
 
 from engine.errors import EngineError
 from engine.models.spec import ExpertSpec
@@ -96,7 +97,7 @@ class Store:
             has = ", ".join(map(str, self.widths))
             raise EngineError(f"{self.name} is stored at {has} bits, not at {bits}; choose one of these or convert it again") from None
 
-    def checksum_ok(self, layer: int, expert: int, bits: int, buffer: memoryview | npt.NDArray[np.uint8]) -> bool:
+    def checksum_ok(self, layer: int, expert: int, bits: int, buffer: Buffer) -> bool:
         """Whether ``buffer``, the whole record as read, is what was written."""
         return xxhash.xxh3_64_intdigest(buffer) == self.record(layer, expert, bits).checksum
 

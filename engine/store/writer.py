@@ -5,8 +5,9 @@ E experts, W widths.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,6 @@ def convert(
     source, target = Path(source), Path(target)
     widths = _checked(widths)
     codec = codec_named(quantizer)
-    config = None
     with Checkpoint.open(source) as checkpoint:
         config = read_config(source)
         if getattr(config, "quantization_config", None) is not None:
@@ -75,7 +75,7 @@ def convert(
         model = build(config, torch.bfloat16)
         spec = spec_of(model)
         job = _Job(source, target, checkpoint, Mapping(checkpoint, model, spec), spec, codec, widths, model_hash, progress, cancel)
-        with disk_errors(target):
+        with disk_errors(target), _one_thread():
             job.run(verify)
     return Store.open(target)
 
@@ -165,6 +165,17 @@ class _Job:
             self._progress(Progress(self._stage, self._done, self._total))
         if self._cancel and self._cancel():
             raise Cancelled(f"Conversion stopped; convert to {self.target} again and it continues where it was")
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The work is thousands of short operations: on shared cores, torch's thread pool made them twenty times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _checked(widths: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,0 +1,108 @@
+"""`main.py convert MODEL STORE`: make an expert store of a checkpoint, once, to run from ever after."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import Cancelled, EngineError
+
+if TYPE_CHECKING:
+    from engine.store import Progress, Store
+
+_REDRAW_SECONDS = 0.1
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare the command; ``run`` is found at ``args.run``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "convert", help="convert a checkpoint into an expert store", description=__doc__
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="folder of a safetensors mixture-of-experts checkpoint")
+    parser.add_argument("store", metavar="STORE", type=Path, help="folder to make; an interrupted conversion continues")
+    parser.add_argument("--bits", default="2,4,8,16", metavar="WIDTHS", help="widths to store experts at, from 2,3,4,8,16 (default %(default)s)")
+    parser.add_argument("--quantizer", default="default", help="channel (the paper's), group32, group64, group128 (default: the best measured)")
+    parser.add_argument("--verify", action="store_true", help="read every record back from disk")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, with progress on stderr.
+
+    Raises:
+        EngineError: the model or the store cannot be used.
+    """
+    from engine.store import convert
+
+    widths = _widths(args.bits)
+    started = time.monotonic()
+    bar = _Bar()
+    try:
+        store = convert(args.model, args.store, widths, args.quantizer, bar.show, None, args.verify)
+    except (KeyboardInterrupt, Cancelled):
+        bar.end()
+        print(f"Stopped. Convert to {args.store} again with the same settings and it continues where it was.", file=sys.stderr)
+        return 1
+    finally:
+        bar.end()
+    about = _about(store, time.monotonic() - started)
+    print(json.dumps(about) if args.json else _sentence(about), file=sys.stdout)
+    return 0
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise EngineError(f"--bits {text}: give widths such as 2,4,8,16") from None
+
+
+def _about(store: Store, seconds: float) -> dict[str, Any]:
+    spec = store.spec
+    return {
+        "store": str(store.path), "model": store.name, "architecture": spec.architecture, "layers": spec.layers, "experts": spec.experts,
+        "top_k": spec.top_k, "quantizer": store.quantizer, "bits": list(store.widths),
+        "record_bytes": {str(bits): store.record_bytes(bits) for bits in store.widths},
+        "skeleton_bytes": store.skeleton_bytes, "model_hash": store.model_hash, "seconds": round(seconds, 3),
+    }  # fmt: skip
+
+
+def _sentence(about: dict[str, Any]) -> str:
+    widths = ", ".join(f"{bits} bits ({nbytes / 1024:.0f} KiB)" for bits, nbytes in about["record_bytes"].items())
+    return f"{about['store']}: {about['layers']} layers of {about['experts']} experts at {widths} each, by {about['quantizer']}."
+
+
+class _Bar:
+    """One line on stderr, redrawn; on no terminal, one line a stage."""
+
+    def __init__(self) -> None:
+        self._stage, self._drawn, self._open = "", 0.0, False
+        self._terminal = sys.stderr.isatty()
+
+    def show(self, progress: Progress) -> None:
+        if progress.total == 0:
+            return
+        now = time.monotonic()
+        if progress.stage == self._stage and (not self._terminal or now - self._drawn < _REDRAW_SECONDS) and progress.done < progress.total:
+            return
+        if not self._terminal and progress.stage == self._stage:
+            return
+        if self._terminal and progress.stage != self._stage:
+            self.end()
+        self._stage, self._drawn = progress.stage, now
+        line = f"{progress.stage}: {progress.done / 1e6:,.1f} of {progress.total / 1e6:,.1f} MB"
+        if self._terminal:
+            print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
+            self._open = True
+        else:
+            print(line, file=sys.stderr)
+
+    def end(self) -> None:
+        if self._open:
+            print(file=sys.stderr)
+            self._open = False
