@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,4 +28,8 @@ def forward(x: Tensor, weights: ExpertWeights, module: Any) -> Tensor:
 
 
 def _linear(x: Tensor, matrix: Matrix, bias: Tensor | None) -> Tensor:
-    return F.linear(x, matrix.dense(x.dtype), None if bias is None else bias.to(x.dtype))
+    if matrix.scales is None:
+        return F.linear(x, matrix.dense(x.dtype), None if bias is None else bias.to(x.dtype))
+    # Codes become float32 on the way in any case: rounding them to a narrower type would cost a pass, and precision.
+    y = F.linear(x.float(), matrix.dense(torch.float32), None if bias is None else bias.float())
+    return y.to(x.dtype)

@@ -23,7 +23,8 @@ def default_store_path(checkpoint: Path, quantizer: str = "default") -> Path:
     with Checkpoint.open(checkpoint) as opened:
         digest = opened.model_hash()
     name = re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.resolve().name)
-    return Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False)) / "stores" / f"{name}-{digest[:16]}-{codec_named(quantizer).name}"
+    cache = Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False))
+    return cache / "stores" / f"{name}-{digest[:16]}-{codec_named(quantizer).name}"
 
 
 def open_or_convert(
