@@ -275,8 +275,8 @@ Command = Load | Generate | Pause | Resume | Step | Stop | Change | Quit
 Notice = Opened | Progress | Ready | State | Began | Batch | Applied | Refused | Finished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
-_commands = msgspec.msgpack.Decoder(Command)
-_notices = msgspec.msgpack.Decoder(Notice)
+_commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_notices: msgspec.msgpack.Decoder[Notice] = msgspec.msgpack.Decoder(Notice)
 
 
 def encode(message: Command | Notice) -> bytes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from engine.recording.recording import Recording
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
-from engine.recording.recording import Recording
 from views.selection import Selection
 from views.theme import Theme
 from views.tuning_model import TuningModel
@@ -21,7 +21,9 @@ class Panel(QWidget):
     title = ""
     every = 1
 
-    def __init__(self, recording: Recording, selection: Selection, settings: TuningModel, theme: Theme, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, recording: Recording, selection: Selection, settings: TuningModel, theme: Theme, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.recording, self.selection, self.settings, self.theme = recording, selection, settings, theme
         self._seen = -1

@@ -25,10 +25,10 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from engine import kernels  # noqa: E402
-from engine.models.skeleton import Skeleton, load_skeleton  # noqa: E402
-from engine.quant import CODECS, ExpertWeights  # noqa: E402
-from engine.store import Store, convert  # noqa: E402
+from engine import kernels
+from engine.models.skeleton import Skeleton, load_skeleton
+from engine.quant import CODECS, ExpertWeights
+from engine.store import Store, convert
 
 WIDTHS = (2, 3, 4, 8, 16)
 

@@ -1,0 +1,40 @@
+# Two commands are enough: make run, make test. Both make .venv and install what they need.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: run test lint bench shot clean
+.DEFAULT_GOAL := run
+
+$(VENV)/run.stamp: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+run: $(VENV)/run.stamp
+	@sh assets/system.sh
+	$(PY) main.py
+
+test: $(VENV)/dev.stamp
+	@sh assets/system.sh
+	QT_QPA_PLATFORM=offscreen $(PY) -m pytest
+	@$(MAKE) --no-print-directory lint
+
+lint: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+shot: $(VENV)/run.stamp
+	@sh assets/system.sh
+	QT_QPA_PLATFORM=offscreen $(PY) main.py shot out/shots
+
+bench: $(VENV)/dev.stamp
+	@for file in tests/benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) out
