@@ -1,0 +1,151 @@
+"""The expert buffer: which experts are in memory, never more bytes of them than the budget.
+
+S MoE layers, E experts a layer; an expert's number is layer · E + expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from engine.errors import EngineError
+from engine.events import Residency
+from engine.quant import ExpertWeights
+from engine.residency.policy import Clock, Eviction
+from engine.residency.slab import Slab
+from engine.store import Store
+
+Watcher = Callable[[int, Residency, int, float], None]
+"""Told of every change: expert number, new state, bits, eviction score."""
+
+
+class ExpertBuffer:
+    """Experts are absent → loading → resident → absent; a pinned one is never evicted, nor is one still loading."""
+
+    def __init__(self, store: Store, budget: int, policy: Eviction, watcher: Watcher) -> None:
+        spec = store.spec
+        count = spec.layers * spec.experts
+        self.budget = budget
+        self.policy = policy
+        self.resident_bytes = 0  # loading ones too: their memory is taken
+        self.peak_bytes = 0
+        self.evictions = 0
+        self.by_bits = {2: 0, 3: 0, 4: 0, 8: 0, 16: 0}
+        self._store = store
+        self._watcher = watcher
+        self._slab = Slab(count, max(store.record_bytes(bits) for bits in store.widths))
+        self._slot = [-1] * count
+        self._bits = [0] * count
+        self._weights: list[ExpertWeights | None] = [None] * count
+        self._evictable = np.zeros(count, dtype=bool)
+
+    def holds(self, expert: int) -> bool:
+        """Whether ``expert`` is resident (not merely loading)."""
+        return self._weights[expert] is not None
+
+    def bits_of(self, expert: int) -> int:
+        """The width ``expert`` is held at, 0 where it is absent."""
+        return self._bits[expert]
+
+    def weights(self, expert: int) -> ExpertWeights:
+        """The weights of a resident expert: views, valid while it is pinned."""
+        weights = self._weights[expert]
+        assert weights is not None, "only resident experts have weights"
+        return weights
+
+    def pin(self, expert: int) -> None:
+        """Keep a resident expert until ``unpin``."""
+        self._evictable[expert] = False
+
+    def unpin(self, expert: int) -> None:
+        self._evictable[expert] = True
+
+    def reserve(self, expert: int, bits: int, clock: Clock) -> memoryview | None:
+        """Make room for an absent expert at ``bits`` and return the memory to read its record into; it is now loading.
+
+        None where what is pinned and loading leaves no room yet.
+        """
+        nbytes = self._store.record_bytes(bits)
+        if not self._evict_until(self.budget - nbytes, clock):
+            return None
+        slot = self._slab.take(nbytes, self.budget)
+        self._slot[expert], self._bits[expert] = slot, bits
+        self._account(bits, nbytes)
+        self.policy.loaded(expert, clock)
+        self._watcher(expert, Residency.LOADING, bits, 0.0)
+        return self._slab.memory(slot, nbytes)
+
+    def arrived(self, expert: int) -> None:
+        """The record of a loading expert has been read: it is resident, and pinned until it was used."""
+        bits = self._bits[expert]
+        buffer = self._slab.tensor(self._slot[expert], self._store.record_bytes(bits))
+        self._weights[expert] = self._store.unpack(buffer, bits)
+        self._watcher(expert, Residency.RESIDENT, bits, 0.0)
+
+    def abandon(self, expert: int) -> None:
+        """The record of a loading expert could not be read: forget it."""
+        self._drop(expert, 0.0)
+
+    def resize(self, budget: int, clock: Clock) -> None:
+        """Take another budget at once, evicting what no longer fits. Nothing may be pinned or loading."""
+        self.budget = min(budget, self.budget)
+        self._evict_until(self.budget, clock)
+        self._slab.release()
+        self.budget = budget
+
+    def clear(self) -> None:
+        """Evict everything that is not pinned."""
+        for expert in np.flatnonzero(self._evictable).tolist():
+            self._drop(expert, 0.0)
+        self._slab.release()
+
+    def average_bits(self, experts: list[int]) -> float:
+        """Mean width of ``experts`` as held."""
+        return float(np.mean([self._bits[expert] for expert in experts])) if experts else 0.0
+
+    def _evict_until(self, room: int, clock: Clock) -> bool:
+        if self.resident_bytes <= room:
+            return True
+        candidates = np.flatnonzero(self._evictable)
+        scores = self.policy.scores(candidates, clock)
+        order = np.argsort(-scores, kind="stable")
+        nbytes = np.array([self._store.record_bytes(self._bits[expert]) for expert in candidates[order]], dtype=np.int64)
+        needed = int(np.searchsorted(np.cumsum(nbytes), self.resident_bytes - room)) + 1
+        if needed > len(order):
+            return False
+        for place in order[:needed]:
+            self._drop(int(candidates[place]), float(scores[place]))
+            self.evictions += 1
+        return True
+
+    def _drop(self, expert: int, score: float) -> None:
+        bits = self._bits[expert]
+        self._account(bits, -self._store.record_bytes(bits))
+        self._slab.give(self._slot[expert])
+        self._slot[expert], self._bits[expert], self._weights[expert] = -1, 0, None
+        self._evictable[expert] = False
+        self._watcher(expert, Residency.ABSENT, bits, score)
+
+    def _account(self, bits: int, nbytes: int) -> None:
+        self.resident_bytes += nbytes
+        self.by_bits[bits] += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.resident_bytes)
+
+
+def check_budget(budget: int, minimum: int) -> None:
+    """Refuse a budget that one layer of one token does not fit.
+
+    Raises:
+        EngineError: with the smallest budget that works.
+    """
+    if budget < minimum:
+        raise EngineError(
+            f"A budget of {mebibytes(budget)} cannot hold the experts that one layer needs for one token; "
+            f"the smallest that works is {mebibytes(minimum)}"
+        )
+
+
+def mebibytes(nbytes: int) -> str:
+    """A size for people, rounded up so that it can be entered as it is read."""
+    return f"{-(-nbytes * 100 // 2**20) / 100:g}MiB"
