@@ -1,0 +1,158 @@
+"""A range of a recording in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+
+from engine.events import Phase
+from engine.recording.recording import Recording
+
+MB = 1e6
+_MISSES = ("first_touch", "capacity", "mispredicted", "late")
+_PARTS = {
+    "attention": "attention_ms", "router": "router_ms", "compute": "compute_ms", "stall": "stall_ms_per_token", "head": "head_ms",
+    "sampling": "sampling_ms", "framework": "framework_ms",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Numbers over the passes that overlap a range; a pass on its edge counts whole. What was not measured is nan.
+
+    Counts and byte totals are over prefill and decode; what is said "per token" (``tpot_ms``, ``mb_per_token`` and every ``…_ms``) is
+    the mean over decode passes only, so that a long prompt does not blur it. ``ttft_s`` is the newest prefill's. ``decode_tok_s``
+    leaves pauses out. ``io_s`` counts time with at least one read in flight. ``resident_bytes``, ``budget_bytes``, ``kv_bytes``
+    and ``rss`` are the newest; ``major_faults`` and ``read_bytes`` grew by so much. MB are 1e6 bytes.
+    """
+
+    tokens: int = 0  # passes, each of which produced one new token
+    decode_tokens: int = 0
+    prefill_tokens: int = 0  # prompt tokens
+    seconds: float = 0.0  # in passes
+    ttft_s: float = nan
+    prefill_s: float = nan
+    prefill_tok_s: float = nan
+    decode_s: float = nan
+    decode_tok_s: float = nan
+    tpot_ms: float = nan
+    tpot_p95_ms: float = nan
+    hits: int = 0
+    misses: int = 0
+    hit_rate: float = nan  # 0..1
+    first_touch: int = 0
+    capacity: int = 0
+    mispredicted: int = 0
+    late: int = 0
+    evictions: int = 0
+    demand_bytes: int = 0
+    preload_useful_bytes: int = 0
+    preload_wasted_bytes: int = 0
+    mb_per_token: float = nan  # read: on demand and ahead
+    stall_ms_per_token: float = nan
+    attention_ms: float = nan
+    router_ms: float = nan
+    compute_ms: float = nan
+    head_ms: float = nan
+    sampling_ms: float = nan
+    framework_ms: float = nan
+    stall_s: float = 0.0
+    compute_s: float = 0.0  # experts
+    io_s: float = 0.0
+    average_bits: float = nan  # over the experts used
+    resident_bytes: float = nan
+    peak_resident_bytes: float = nan
+    budget_bytes: float = nan
+    kv_bytes: float = nan
+    rss: float = nan
+    peak_rss: float = nan
+    major_faults: float = nan
+    read_bytes: float = nan
+
+
+def summarize(recording: Recording, start: int | None = None, end: int | None = None) -> Statistics:
+    """Numbers of the session time ``start`` to ``end`` in ns, both included; None leaves that side open."""
+    values: dict[str, int | float] = {}
+    picked = _within(recording.tokens.column("start"), recording.tokens.column("duration"), start, end)
+    tokens = {name: recording.tokens.column(name)[picked] for name in recording.tokens.dtype.names or ()}
+    if len(tokens["start"]):
+        values |= _totals(tokens) | _prefill(tokens) | _decode(tokens)
+    times = recording.samples.column("time")
+    values |= _memory(recording, tokens, _within(times, None, start, end))
+    return Statistics(**values)  # type: ignore[arg-type]
+
+
+def _within(begin: np.ndarray, duration: np.ndarray | None, start: int | None, end: int | None) -> slice | np.ndarray:
+    if start is None and end is None:
+        return slice(None)
+    stop = begin if duration is None else begin + duration
+    inside = np.ones(len(begin), bool)
+    if start is not None:
+        inside &= stop >= start
+    if end is not None:
+        inside &= begin <= end
+    return inside
+
+
+def _totals(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
+    names = ("hits", *_MISSES, "evictions", "demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")
+    values: dict[str, int | float] = {name: int(tokens[name].sum(dtype=np.int64)) for name in names}
+    misses = sum(values[name] for name in _MISSES)
+    used = tokens["hits"].astype(np.int64) + sum(tokens[name] for name in _MISSES)
+    known = np.isfinite(tokens["average_bits"]) & (used > 0)
+    if known.any():
+        values["average_bits"] = float(np.average(tokens["average_bits"][known], weights=used[known]))
+    uses = values["hits"] + misses
+    return values | {
+        "tokens": len(tokens["start"]), "misses": misses, "hit_rate": values["hits"] / uses if uses else nan,
+        "seconds": tokens["duration"].sum() / 1e9, "stall_s": tokens["stall"].sum() / 1e9, "compute_s": tokens["compute"].sum() / 1e9,
+        "io_s": tokens["io"].sum() / 1e9,
+    }  # fmt: skip
+
+
+def _prefill(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
+    chosen = tokens["phase"] == Phase.PREFILL
+    if not chosen.any():
+        return {}
+    durations, prompt = tokens["duration"][chosen], int(tokens["tokens"][chosen].sum(dtype=np.int64))
+    seconds = float(durations.sum()) / 1e9
+    return {
+        "prefill_tokens": prompt, "ttft_s": float(durations[-1]) / 1e9, "prefill_s": seconds,
+        "prefill_tok_s": prompt / seconds if seconds else nan,
+    }  # fmt: skip
+
+
+def _decode(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
+    chosen = tokens["phase"] == Phase.DECODE
+    count = int(chosen.sum())
+    if not count:
+        return {}
+    durations = tokens["duration"][chosen]
+    seconds = float(durations.sum()) / 1e9
+    read = sum(tokens[name][chosen].sum() for name in ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes"))
+    return {
+        "decode_tokens": count, "decode_s": seconds, "decode_tok_s": count / seconds if seconds else nan, "tpot_ms": seconds / count * 1e3,
+        "tpot_p95_ms": float(np.percentile(durations, 95)) / 1e6, "mb_per_token": float(read) / count / MB,
+    } | {field: float(tokens[name][chosen].mean()) / 1e6 for name, field in _PARTS.items()}  # fmt: skip
+
+
+def _memory(recording: Recording, tokens: dict[str, np.ndarray], picked: slice | np.ndarray) -> dict[str, int | float]:
+    """Memory as the samples have it; where there is none (a short run), as the passes have it."""
+    samples = {name: recording.samples.column(name)[picked] for name in recording.samples.dtype.names or ()}
+    values: dict[str, int | float] = {}
+    resident = np.concatenate([tokens["resident_bytes"], samples["resident_bytes"]])
+    if len(resident):
+        values["peak_resident_bytes"] = int(resident.max())
+    newest_sample = samples["time"][-1] if len(samples["time"]) else -1
+    newest_token = tokens["start"][-1] + tokens["duration"][-1] if len(tokens["start"]) else -1
+    source = samples if newest_sample > newest_token else tokens
+    if max(newest_sample, newest_token) >= 0:
+        values |= {name: int(source[name][-1]) for name in ("resident_bytes", "budget_bytes", "kv_bytes")}
+    if newest_sample >= 0:
+        values |= {"rss": int(samples["rss"][-1]), "peak_rss": int(samples["rss"].max())}
+        for name in ("major_faults", "read_bytes"):
+            base = 0 if isinstance(picked, slice) else samples[name][0]
+            values[name] = int(samples[name][-1] - base)
+    return values
