@@ -36,8 +36,9 @@ class Read:
 class Loader:
     """``threads`` I/O threads, fewer where the device's queue is shorter. ``submit`` reads, ``next`` the completed ones."""
 
-    def __init__(self, files: list[Path], threads: int, device: Device = NATIVE, verify: bool = True) -> None:
+    def __init__(self, files: list[Path], experts: int, threads: int, device: Device = NATIVE, verify: bool = True) -> None:
         self.verify = verify
+        self._experts = experts
         self.direct = bool(_DIRECT)
         self._descriptors = {file: self._open(file) for file in files}
         self._done: queue.SimpleQueue[Read] = queue.SimpleQueue()
@@ -110,12 +111,12 @@ class Loader:
         if not self.direct and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(descriptor, record.offset, record.nbytes, os.POSIX_FADV_DONTNEED)
         if self.verify and xxhash.xxh3_64_intdigest(read.memory) != record.checksum:
-            raise _damaged(read)
+            raise self._damaged(read)
         self._throttle.wait(ready)
 
-
-def _damaged(read: Read) -> EngineError:
-    index = read.record.offset // read.record.nbytes
-    return EngineError(
-        f"Record {index} of {read.record.file} is damaged (its checksum is wrong); delete the store and convert the model again"
-    )
+    def _damaged(self, read: Read) -> EngineError:
+        layer, expert = divmod(read.expert, self._experts)
+        return EngineError(
+            f"Expert {expert} of layer {layer} at {read.bits} bits is damaged in {read.record.file} (its checksum is wrong); "
+            "delete the store and convert the model again"
+        )

@@ -1,0 +1,122 @@
+"""The account of a run: spans, accesses and state changes as they happen, one row a pass, drained in batches.
+
+Rows are packed straight into preallocated memory, since this runs inside the token loop.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from time import perf_counter_ns
+
+import numpy as np
+
+from engine.events import TABLES, Outcome, Phase, Residency, SpanKind
+
+_FORMATS = {"i8": "q", "i4": "i", "i2": "h", "u1": "B", "f4": "f"}
+_CAPACITY = 1 << 16
+"""Rows a table can hold between two drains; more are counted as lost."""
+
+
+class _Rows:
+    """One table's rows since the last drain."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        fields = [dtype.fields[name][0].str[1:] for name in dtype.names or ()] if dtype.fields else []
+        self._pack = struct.Struct("<" + "".join(_FORMATS[kind] for kind in fields))
+        assert self._pack.size == dtype.itemsize
+        self._memory = bytearray(_CAPACITY * dtype.itemsize)
+        self._used = 0
+        self.lost = 0
+
+    def add(self, *values: float) -> None:
+        if self._used + self._pack.size > len(self._memory):
+            self.lost += 1
+            return
+        self._pack.pack_into(self._memory, self._used, *values)
+        self._used += self._pack.size
+
+    def drain(self) -> bytes:
+        data = bytes(memoryview(self._memory)[: self._used])
+        self._used = 0
+        return data
+
+
+class Ledger:
+    """Collects what one session does. Times are ns since ``origin``; ``on`` False keeps totals only (to measure the cost)."""
+
+    def __init__(self, experts: int, on: bool = True) -> None:
+        self.origin = perf_counter_ns()
+        self.on = on
+        self.token = 0  # row of ``tokens`` under way
+        self.phase = Phase.PREFILL
+        self.times: Counter[SpanKind] = Counter()  # ns of the pass under way, by kind
+        self.outcomes: Counter[Outcome] = Counter()
+        self.demand_bytes = 0
+        self._experts = experts
+        self._rows = {name: _Rows(dtype) for name, dtype in TABLES.items() if name != "samples"}
+        self._pieces: list[str] = []
+        self.bits_used = 0  # widths of the experts used by the pass, summed
+        self._reads: list[tuple[int, int]] = []
+
+    def now(self) -> int:
+        """ns since the session began."""
+        return perf_counter_ns() - self.origin
+
+    def begin_pass(self, token: int, phase: Phase) -> None:
+        """A forward pass starts: its totals are zero."""
+        self.token, self.phase = token, phase
+        self.times.clear()
+        self.outcomes.clear()
+        self.demand_bytes = self.bits_used = 0
+        self._reads.clear()
+
+    def span(self, kind: SpanKind, start: int, layer: int = -1, expert: int = -1, bits: int = 0) -> None:
+        """Work of the token loop that began at ``start`` (session ns) ends now."""
+        end = perf_counter_ns() - self.origin
+        self.times[kind] += end - start
+        if self.on:
+            local = expert % self._experts if expert >= 0 else -1
+            self._rows["spans"].add(start, end - start, self.token, layer, local, kind, 0, bits, 0, 0)
+
+    def read(self, expert: int, bits: int, outcome: int, lane: int, started: int, finished: int, nbytes: int) -> None:
+        """A record was read between two ``perf_counter_ns`` times on an I/O lane."""
+        start, end = started - self.origin, finished - self.origin
+        self.demand_bytes += nbytes
+        self._reads.append((start, end))
+        if self.on:
+            layer, local = divmod(expert, self._experts)
+            self._rows["spans"].add(start, end - start, self.token, layer, local, SpanKind.READ, lane, bits, outcome, nbytes)
+
+    def access(self, expert: int, bits: int, outcome: Outcome, rank: int, tokens: int, weight: float) -> None:
+        """The router chose ``expert``; how it was found."""
+        self.outcomes[outcome] += 1
+        self.bits_used += bits
+        if self.on:
+            layer, local = divmod(expert, self._experts)
+            self._rows["accesses"].add(self.now(), self.token, layer, local, bits, outcome, min(rank, 255), self.phase, tokens, weight)
+
+    def residency(self, expert: int, state: Residency, bits: int, score: float) -> None:
+        """An expert's state in the buffer changed."""
+        if self.on:
+            layer, local = divmod(expert, self._experts)
+            self._rows["residency"].add(self.now(), self.token, layer, local, state, bits, score)
+
+    def io_time(self) -> int:
+        """ns of the pass in which at least one read was in flight."""
+        total = reached = 0
+        for start, end in sorted(self._reads):
+            total += max(0, end - max(start, reached))
+            reached = max(reached, end)
+        return total
+
+    def end_pass(self, row: tuple[float, ...], piece: str) -> None:
+        """The pass is over; ``row`` is its row of ``tokens``, ``piece`` the text of its token."""
+        self._rows["tokens"].add(*row)
+        self._pieces.append(piece)
+
+    def drain(self) -> tuple[dict[str, bytes], list[str], int]:
+        """All rows since the last drain by table, the texts of their tokens, and how many rows were ever lost."""
+        tables = {name: rows.drain() for name, rows in self._rows.items()}
+        pieces, self._pieces = self._pieces, []
+        return {name: data for name, data in tables.items() if data}, pieces, sum(rows.lost for rows in self._rows.values())

@@ -1,0 +1,356 @@
+"""The token loop: one model, one buffer, one request at a time.
+
+T prompt tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine import settings as declared
+from engine.bitwidth.plan import Plan
+from engine.errors import EngineError
+from engine.events import Applied, Batch, Began, Finished, Message, ModelInfo, Outcome, Phase, SpanKind
+from engine.ledger import Ledger
+from engine.models.skeleton import Skeleton, load_skeleton
+from engine.preload.device import NATIVE, Device
+from engine.preload.loader import Loader
+from engine.residency import POLICIES, policy_named
+from engine.residency.buffer import ExpertBuffer, check_budget
+from engine.residency.policy import Clock
+from engine.sampling import Sampler
+from engine.settings import Value, parse_budget
+from engine.store import Store
+from engine.store.format import experts_file
+from engine.streaming import ExpertStream
+
+Emit = Callable[[Any], None]
+_SMALL_SKELETON = 1 << 30
+
+
+@dataclass
+class Request:
+    """One prompt and what became of it."""
+
+    number: int
+    ids: Tensor  # [1, T so far]
+    prompt_length: int
+    limit: int
+    first_token: int
+    cache: Any = None
+    generated: int = 0
+    shown: int = 0  # characters of the decoded answer already emitted
+
+
+class Session:
+    """A loaded model. ``begin`` a request, ``step`` once a token, ``change`` settings between tokens.
+
+    ``emit`` receives notices (engine.events); with ``recording`` False no records are made, only totals.
+    """
+
+    def __init__(
+        self, store: Store, values: dict[str, Value], devices: dict[str, Device] | None = None, emit: Emit | None = None,
+        recording: bool = True,
+    ) -> None:  # fmt: skip
+        self.store = store
+        self.values = declared.checked(values)
+        self.devices = {NATIVE.name: NATIVE, **(devices or {})}
+        self.emit: Emit = emit or (lambda message: None)
+        self.request: Request | None = None
+        self.ledger = Ledger(store.spec.experts, recording)
+        self._requests = self._tokens = 0
+        self._plan = self._read_plan(str(self.values["plan"]))
+        torch.set_num_threads(self._compute_threads())
+        self.skeleton = load_skeleton(store, self._dtype())
+        self.budget = self._checked_budget(self.values)
+        spec = store.spec
+        policy = policy_named(str(self.values["eviction"]), spec.layers, spec.experts)
+        self.buffer = ExpertBuffer(store, self.budget, policy, self.ledger.residency)
+        files = [store.path / experts_file(bits) for bits in store.widths]
+        self.loader = Loader(files, spec.experts, int(self.values["io_threads"]), self._device(), bool(self.values["verify"]))
+        self.stream = ExpertStream(store, self.buffer, self.loader, self.ledger, self.bits_of)
+        self.stream.on_layer = self._news
+        self.skeleton.bind(self.stream)
+        self._hooks = _attribute(self.skeleton, self.ledger, self.stream)
+        self._sampler = Sampler(int(self.values["seed"]))
+        self._forward_options = _options(self.skeleton.model)
+        self._last_news = 0
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    def begin(self, prompt: str) -> Request:
+        """Start a request; the first ``step`` prefills it.
+
+        Raises:
+            EngineError: an empty prompt, or one longer than the model's context.
+        """
+        ids = self.skeleton.tokenizer(prompt, return_tensors="pt").input_ids
+        return self.begin_ids(ids, prompt)
+
+    def begin_ids(self, ids: Tensor, prompt: str = "") -> Request:
+        """Start a request with the prompt's token ids [1, T]."""
+        length, context = ids.shape[1], self.context
+        if not length:
+            raise EngineError("The prompt is empty; write at least one word")
+        if length >= context:
+            raise EngineError(f"The prompt has {length} tokens, the model takes fewer than {context}; shorten it")
+        limit = min(int(self.values["max_tokens"]), context - length)
+        self._sampler = Sampler(int(self.values["seed"]))
+        self._sampler.configure(self.values)
+        self.request = Request(self._requests, ids, length, limit, self._tokens)
+        self._requests += 1
+        pieces = [self.skeleton.tokenizer.decode([token]) for token in ids[0].tolist()] if prompt else []
+        self.emit(Began(self.ledger.now(), self.request.number, prompt, pieces, self._tokens))
+        return self.request
+
+    @torch.inference_mode()
+    def step(self) -> int | None:
+        """Produce one token of the request under way and return its id; None when the request has ended.
+
+        The first step of a request is its prefill.
+        """
+        request = self.request
+        if request is None:
+            return None
+        phase = Phase.PREFILL if request.cache is None else Phase.DECODE
+        self.ledger.begin_pass(self._tokens, phase)
+        began, evictions = self.ledger.now(), self.buffer.evictions
+        try:
+            logits = self._logits(request)
+        except EngineError:
+            self.end("failed")
+            raise
+        sampling = self.ledger.now()
+        token, logprob = self._sampler.choose(request.ids, logits)
+        request.ids = torch.cat([request.ids, torch.tensor([[token]])], dim=1)
+        request.generated += 1
+        piece = self._piece(request)
+        self.ledger.span(SpanKind.SAMPLE, sampling)
+        passed = request.prompt_length if phase == Phase.PREFILL else 1
+        self._close_pass(request, token, logprob, phase, passed, began, self.buffer.evictions - evictions, piece)
+        self._news()
+        if token in self._end_tokens and not self.values["ignore_eos"]:
+            self.end("end of text")
+        elif request.generated >= request.limit:
+            self.end("length")
+        return token
+
+    def end(self, reason: str) -> None:
+        """End the request under way: ``reason`` is length, end of text, stopped or failed."""
+        if self.request is not None:
+            number, self.request = self.request.number, None
+            self.flush()
+            self.emit(Finished(self.ledger.now(), number, reason))
+
+    def text(self, request: Request) -> str:
+        """What has been generated so far."""
+        return str(self.skeleton.tokenizer.decode(request.ids[0, request.prompt_length :], skip_special_tokens=True))
+
+    # --- settings -------------------------------------------------------------------------------------------------
+
+    def change(self, name: str, value: Value) -> None:
+        """Set one setting, from the next token (or request) on; emits Applied.
+
+        Raises:
+            EngineError: unknown, out of range, or impossible here; everything stays as it was.
+        """
+        if name not in declared.BY_NAME:
+            raise EngineError(f"There is no setting {name!r}")
+        new = dict(self.values) | {name: declared.BY_NAME[name].parse(value)}
+        plan = self._read_plan(str(new["plan"])) if name == "plan" else self._plan
+        budget = self._checked_budget(new, plan) if name in ("budget", "bits", "plan") else self.budget
+        if name == "bits":
+            self.store.record_bytes(int(new["bits"]))  # refuses a width that was not converted
+        if name == "device":
+            self._device(new)
+        old, self.values, self._plan = self.values[name], new, plan
+        self._apply(name, budget)
+        self.emit(Applied(self.ledger.now(), self._tokens, name, old, new[name], self.effective()[name]))
+
+    def effective(self) -> dict[str, Value]:
+        """What the settings come to: budget in bytes, names for defaults, threads counted."""
+        return dict(self.values) | {
+            "budget": self.budget,
+            "eviction": self.buffer.policy.name,
+            "io_threads": self.loader.threads,
+            "compute_threads": torch.get_num_threads(),
+            "dtype": str(self._dtype()).removeprefix("torch."),
+        }
+
+    def info(self) -> ModelInfo:
+        """What is loaded."""
+        store, spec = self.store, self.store.spec
+        count = spec.layers * spec.experts
+        sizes = {bits: store.record_bytes(bits) for bits in store.widths}
+        return ModelInfo(
+            store.name, spec.architecture, str(store.path), str(store.path), store.model_hash, spec.layers, spec.experts, spec.top_k,
+            spec.hidden, spec.width, list(store.widths), sizes, {bits: n * count for bits, n in sizes.items()},
+            self.minimum_budget(self.values, self._plan), store.skeleton_bytes, store.quantizer, "torch", self.loader.direct,
+            str(self._dtype()).removeprefix("torch."), self.skeleton.config.get_text_config().vocab_size, self.context,
+        )  # fmt: skip
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together at most."""
+        return int(getattr(self.skeleton.config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
+
+    def bits_of(self, expert: int) -> int:
+        """The width at which ``expert`` (layer · E + index) is loaded next."""
+        return self._plan.bits[expert] if self._plan else int(self.values["bits"])
+
+    def minimum_budget(self, values: dict[str, Value], plan: Plan | None) -> int:
+        """Bytes that one layer needs for one token."""
+        widest = max(plan.bits) if plan else int(values["bits"])
+        return self.store.spec.top_k * self.store.record_bytes(widest)
+
+    def close(self) -> None:
+        """End the I/O threads and let go of the model's hooks."""
+        for hook in self._hooks:
+            hook.remove()
+        self.loader.close()
+
+    def flush(self) -> None:
+        """Emit the records collected since the last time."""
+        tables, pieces, lost = self.ledger.drain()
+        if tables:
+            self.emit(Batch(tables, pieces, lost))
+        self._last_news = self.ledger.now()
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _logits(self, request: Request) -> Tensor:
+        fresh = request.ids if request.cache is None else request.ids[:, -1:]
+        out = self.skeleton.model(input_ids=fresh, past_key_values=request.cache, use_cache=True, **self._forward_options)
+        request.cache = out.past_key_values
+        return out.logits[0, -1]  # type: ignore[no-any-return]
+
+    def _close_pass(
+        self, request: Request, token: int, logprob: float, phase: Phase, passed: int, began: int, evictions: int, piece: str
+    ) -> None:
+        ledger, buffer, used = self.ledger, self.buffer, sum(self.ledger.outcomes.values())
+        times = [ledger.times[kind] for kind in _PARTS]
+        duration = ledger.now() - began
+        outcomes = [ledger.outcomes[outcome] for outcome in Outcome]
+        ledger.end_pass(
+            (
+                request.number, token, passed, phase, began, duration, *times, duration - sum(times), ledger.io_time(),
+                *outcomes, evictions, ledger.demand_bytes, 0, 0, buffer.budget, buffer.resident_bytes,
+                *buffer.by_bits.values(), _cache_bytes(request.cache), ledger.bits_used / used if used else 0.0, logprob,
+            ),
+            piece,
+        )  # fmt: skip
+        self._tokens += 1
+
+    def _piece(self, request: Request) -> str:
+        """The text that the newest token adds; empty while a character is incomplete."""
+        text = self.text(request)
+        if text.endswith("\ufffd") and request.generated < request.limit:
+            return ""
+        piece, request.shown = text[request.shown :], len(text)
+        return piece
+
+    def _news(self) -> None:
+        if self.ledger.now() - self._last_news > 33_000_000:
+            self.flush()
+
+    def _apply(self, name: str, budget: int) -> None:
+        """Make a change true; nothing is in flight between tokens."""
+        spec = self.store.spec
+        clock = Clock(self._tokens, 0)
+        if budget != self.budget:
+            self.budget = budget
+            self.buffer.resize(budget, clock)
+        if name == "eviction":
+            self.buffer.policy = policy_named(str(self.values[name]), spec.layers, spec.experts)
+        elif name in ("device", "io_threads"):
+            self.loader.configure(int(self.values["io_threads"]), self._device())
+        elif name == "verify":
+            self.loader.verify = bool(self.values[name])
+        elif name == "compute_threads":
+            torch.set_num_threads(self._compute_threads())
+        elif name in ("temperature", "top_k", "top_p", "repetition_penalty"):
+            self._sampler.configure(self.values)
+
+    def _checked_budget(self, values: dict[str, Value], plan: Plan | None = None) -> int:
+        plan = plan or (self._plan if values["plan"] else None)
+        count = self.store.spec.layers * self.store.spec.experts
+        full = sum(map(self.store.record_bytes, plan.bits)) if plan else count * self.store.record_bytes(int(values["bits"]))
+        budget = parse_budget(str(values["budget"]), full)
+        check_budget(budget, self.minimum_budget(values, plan))
+        return budget
+
+    def _read_plan(self, path: str) -> Plan | None:
+        return Plan.read(Path(path), self.store) if path else None
+
+    def _device(self, values: dict[str, Value] | None = None) -> Device:
+        name = str((values or self.values)["device"])
+        if name not in self.devices:
+            raise EngineError(f"Device {name!r} is not known; choose one of {', '.join(self.devices)}")
+        return self.devices[name]
+
+    def _compute_threads(self) -> int:
+        return int(self.values["compute_threads"]) or max(1, (os.cpu_count() or 2) - 1)
+
+    def _dtype(self) -> torch.dtype:
+        if self.values["dtype"] == "auto":
+            return torch.float32 if self.store.skeleton_bytes < _SMALL_SKELETON else torch.bfloat16
+        return torch.float32 if self.values["dtype"] == "float32" else torch.bfloat16
+
+    @property
+    def _end_tokens(self) -> tuple[int, ...]:
+        end = self.skeleton.generation_config.eos_token_id
+        return () if end is None else (end,) if isinstance(end, int) else tuple(end)
+
+
+_PARTS = (SpanKind.ATTENTION, SpanKind.ROUTER, SpanKind.EXPERT, SpanKind.STALL, SpanKind.HEAD, SpanKind.SAMPLE)
+
+
+def _attribute(skeleton: Skeleton, ledger: Ledger, stream: ExpertStream) -> list[Any]:
+    """Hang clocks on the parts of the model, so that each stretch of a pass has a name."""
+    hooks: list[Any] = []
+
+    def clocked(module: nn.Module, kind: SpanKind, layer: int) -> None:
+        began = [0]
+
+        def before(*_: Any) -> None:
+            began[0] = ledger.now()
+
+        def after(*_: Any) -> None:
+            ledger.span(kind, began[0], layer)
+
+        hooks.extend((module.register_forward_pre_hook(before), module.register_forward_hook(after)))
+
+    def block_begins(*_: Any) -> None:
+        stream.router_began = ledger.now()
+
+    for number, layer in enumerate(skeleton.parts.layers):
+        for attention in layer.attention:
+            clocked(attention, SpanKind.ATTENTION, number if layer.moe is None else layer.moe)
+        if layer.block is not None:
+            hooks.append(layer.block.register_forward_pre_hook(block_begins))
+    if skeleton.parts.head is not None:
+        clocked(skeleton.parts.head, SpanKind.HEAD, -1)
+    return hooks
+
+
+def _options(model: Any) -> dict[str, Any]:
+    """Compute logits of the last position only, where the family can."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+
+
+def _cache_bytes(cache: Any) -> int:
+    """Bytes that attention's keys and values occupy."""
+    layers = getattr(cache, "layers", ())
+    tensors = (getattr(layer, name, None) for layer in layers for name in ("keys", "values"))
+    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+
+
+__all__ = ["POLICIES", "Message", "Request", "Session"]

@@ -1,0 +1,143 @@
+"""One MoE layer computed from a buffer that does not hold all its experts: make resident, compute, account.
+
+T tokens, k experts a token, d hidden.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine import kernels
+from engine.events import Outcome, Phase, SpanKind
+from engine.ledger import Ledger
+from engine.preload.loader import Loader, Read
+from engine.residency.buffer import ExpertBuffer
+from engine.residency.policy import Clock
+from engine.store import Store
+
+BitsOf = Callable[[int], int]
+"""The width an expert is to be loaded at, by its number."""
+
+
+class ExpertStream:
+    """The runtime that computes a bound model's experts, reading what is missing."""
+
+    def __init__(self, store: Store, buffer: ExpertBuffer, loader: Loader, ledger: Ledger, bits_of: BitsOf) -> None:
+        self.buffer, self.loader, self.ledger, self.bits_of = buffer, loader, ledger, bits_of
+        self.on_layer: Callable[[], None] = lambda: None  # called once a layer, for news in long passes
+        self.router_began = 0
+        self._store = store
+        self._experts = store.spec.experts
+        self._seen = bytearray(store.spec.layers * store.spec.experts)
+
+    def forward(self, module: Any, layer: int, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        """Mix of the chosen experts [T, d] for ``hidden`` [T, d], ``index`` [T, k] and gate ``weights`` [T, k].
+
+        The weighted outputs are summed in the router's order, so that no bit depends on what arrived first.
+        """
+        ledger = self.ledger
+        if self.router_began:
+            ledger.span(SpanKind.ROUTER, self.router_began, layer)
+        places = _places(index, layer * self._experts, self._experts)
+        clock = Clock(ledger.token, layer)
+        self._account(places, weights, clock)
+        outputs = hidden.new_zeros(*index.shape, hidden.shape[-1])  # [T, k, d]
+        for expert in self._arrivals(list(places), clock):
+            began = ledger.now()
+            tokens, ranks = places[expert]
+            outputs[tokens, ranks] = kernels.forward(hidden[tokens], self.buffer.weights(expert), module)
+            ledger.span(SpanKind.EXPERT, began, layer, expert, self.buffer.bits_of(expert))
+        self.on_layer()
+        self.router_began = 0
+        return (outputs * weights.unsqueeze(-1)).sum(dim=1).to(hidden.dtype)
+
+    def _account(self, places: dict[int, tuple[Tensor, Tensor]], weights: Tensor, clock: Clock) -> None:
+        """Tell policy and ledger who was chosen, and how each was found."""
+        self._outcome: dict[int, Outcome] = {}
+        for expert, (tokens, ranks) in places.items():
+            held = self.buffer.holds(expert)
+            outcome = Outcome.HIT if held else Outcome.CAPACITY if self._seen[expert] else Outcome.FIRST_TOUCH
+            self._seen[expert] = 1
+            self._outcome[expert] = outcome
+            bits = self.buffer.bits_of(expert) if held else self.bits_of(expert)
+            weight = float(weights[tokens, ranks].float().mean())
+            rank = int(ranks[0]) if self.ledger.phase == Phase.DECODE else 0
+            self.ledger.access(expert, bits, outcome, rank, len(tokens), weight)
+            self.buffer.policy.used(expert, clock)
+
+    def _arrivals(self, chosen: list[int], clock: Clock) -> Iterator[int]:
+        """Yield every chosen expert when it can be computed: residents first, then the others as their records arrive.
+
+        An expert is let go only after all before it in this order were computed, so that what gets evicted, too, is
+        the same whatever the timing.
+        """
+        order = [e for e in chosen if self.buffer.holds(e)] + [e for e in chosen if not self.buffer.holds(e)]
+        ready = deque(e for e in order if self.buffer.holds(e))
+        missing = deque(order[len(ready) :])
+        for expert in ready:
+            self.buffer.pin(expert)
+        letting_go, computed = deque(order), set[int]()
+        self._reading = 0
+        try:
+            self._request_all(missing, clock)
+            while letting_go:
+                expert = ready.popleft() if ready else self._await(clock.layer)
+                yield expert
+                computed.add(expert)
+                while letting_go and letting_go[0] in computed:
+                    self.buffer.unpin(letting_go.popleft())
+                    self._request_all(missing, clock)
+        finally:
+            # After a failure too nothing stays pinned, and no read writes into memory that was given away.
+            for _ in range(self._reading):
+                read = self.loader.next()
+                self.buffer.abandon(read.expert)
+            for expert in letting_go:
+                if self.buffer.holds(expert):
+                    self.buffer.unpin(expert)
+
+    def _request_all(self, missing: deque[int], clock: Clock) -> None:
+        """Send out as many of the missing as there is room for, in order."""
+        while missing and self._request(missing[0], clock):
+            missing.popleft()
+            self._reading += 1
+
+    def _request(self, expert: int, clock: Clock) -> bool:
+        bits = self.bits_of(expert)
+        memory = self.buffer.reserve(expert, bits, clock)
+        if memory is None:
+            return False
+        layer, local = divmod(expert, self._experts)
+        self.loader.submit(Read(expert, bits, self._store.record(layer, local, bits), memory, self._outcome[expert]))
+        return True
+
+    def _await(self, layer: int) -> int:
+        """Wait for the next record; the wait is the stall."""
+        began = self.ledger.now()
+        read = self.loader.next()
+        self._reading -= 1
+        self.ledger.span(SpanKind.STALL, began, layer, read.expert, read.bits)
+        self.ledger.read(read.expert, read.bits, read.outcome, read.lane, read.started, read.finished, read.record.nbytes)
+        if read.error is not None:
+            self.buffer.abandon(read.expert)
+            raise read.error
+        self.buffer.arrived(read.expert)
+        return read.expert
+
+
+def _places(index: Tensor, first: int, experts: int) -> dict[int, tuple[Tensor, Tensor]]:
+    """By expert number: which tokens chose it, and at which rank, in the order in which the router names them."""
+    if index.shape[0] == 1:
+        token = torch.zeros(1, dtype=torch.long)
+        return {first + e: (token, torch.tensor([rank])) for rank, e in enumerate(index[0].tolist()) if e < experts}
+    flat = index.flatten()
+    return {
+        first + e: tuple(torch.where(index == e))  # type: ignore[misc]
+        for e in dict.fromkeys(flat.tolist())
+        if e < experts
+    }
