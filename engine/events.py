@@ -11,6 +11,7 @@ from enum import IntEnum
 import msgspec
 import numpy as np
 
+from engine.preload.device import Device
 from engine.settings import Value
 
 PROTOCOL = 1
@@ -107,7 +108,7 @@ class Load(Message, frozen=True):
 
     model: str
     settings: dict[str, Value]
-    name: str = ""
+    devices: list[Device] = []  # beside native, which is always there
 
 
 class Generate(Message, frozen=True):

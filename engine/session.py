@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from engine import settings as declared
 from engine.bitwidth.plan import Plan
+from engine.detokenizer import Detokenizer
 from engine.errors import EngineError
 from engine.events import Applied, Batch, Began, Finished, Message, ModelInfo, Outcome, Phase, SpanKind
 from engine.ledger import Ledger
@@ -47,7 +48,8 @@ class Request:
     first_token: int
     cache: Any = None
     generated: int = 0
-    shown: int = 0  # characters of the decoded answer already emitted
+    detokenizer: Detokenizer | None = None  # none for requests given as token ids: they have no text
+    text: str = ""
 
 
 class Session:
@@ -93,10 +95,13 @@ class Session:
             EngineError: an empty prompt, or one longer than the model's context.
         """
         ids = self.skeleton.tokenizer(prompt, return_tensors="pt").input_ids
-        return self.begin_ids(ids, prompt)
+        tokenizer = self.skeleton.tokenizer
+        return self.begin_ids(ids, prompt, [tokenizer.decode([token]) for token in ids[0].tolist()], Detokenizer(tokenizer))
 
-    def begin_ids(self, ids: Tensor, prompt: str = "") -> Request:
-        """Start a request with the prompt's token ids [1, T]."""
+    def begin_ids(
+        self, ids: Tensor, prompt: str = "", pieces: Sequence[str] = (), detokenizer: Detokenizer | None = None
+    ) -> Request:
+        """Start a request with the prompt's token ids [1, T]; its tokens have text only with a ``detokenizer``."""
         length, context = ids.shape[1], self.context
         if not length:
             raise EngineError("The prompt is empty; write at least one word")
@@ -105,10 +110,9 @@ class Session:
         limit = min(int(self.values["max_tokens"]), context - length)
         self._sampler = Sampler(int(self.values["seed"]))
         self._sampler.configure(self.values)
-        self.request = Request(self._requests, ids, length, limit, self._tokens)
+        self.request = Request(self._requests, ids, length, limit, self._tokens, detokenizer=detokenizer)
         self._requests += 1
-        pieces = [self.skeleton.tokenizer.decode([token]) for token in ids[0].tolist()] if prompt else []
-        self.emit(Began(self.ledger.now(), self.request.number, prompt, pieces, self._tokens))
+        self.emit(Began(self.ledger.now(), self.request.number, prompt, list(pieces), self._tokens))
         return self.request
 
     @torch.inference_mode()
@@ -132,7 +136,8 @@ class Session:
         token, logprob = self._sampler.choose(request.ids, logits)
         request.ids = torch.cat([request.ids, torch.tensor([[token]])], dim=1)
         request.generated += 1
-        piece = self._piece(request)
+        piece = request.detokenizer.add(token) if request.detokenizer else ""
+        request.text += piece
         self.ledger.span(SpanKind.SAMPLE, sampling)
         passed = request.prompt_length if phase == Phase.PREFILL else 1
         self._close_pass(request, token, logprob, phase, passed, began, self.buffer.evictions - evictions, piece)
@@ -149,10 +154,6 @@ class Session:
             number, self.request = self.request.number, None
             self.flush()
             self.emit(Finished(self.ledger.now(), number, reason))
-
-    def text(self, request: Request) -> str:
-        """What has been generated so far."""
-        return str(self.skeleton.tokenizer.decode(request.ids[0, request.prompt_length :], skip_special_tokens=True))
 
     # --- settings -------------------------------------------------------------------------------------------------
 
@@ -217,6 +218,11 @@ class Session:
             hook.remove()
         self.loader.close()
 
+    def buffer_bytes(self) -> tuple[int, int, int, int]:
+        """Budget, resident, peak resident and KV bytes at this moment; may be asked from another thread."""
+        request = self.request
+        return self.buffer.budget, self.buffer.resident_bytes, self.buffer.peak_bytes, _cache_bytes(request.cache) if request else 0
+
     def flush(self) -> None:
         """Emit the records collected since the last time."""
         tables, pieces, lost = self.ledger.drain()
@@ -248,14 +254,6 @@ class Session:
             piece,
         )  # fmt: skip
         self._tokens += 1
-
-    def _piece(self, request: Request) -> str:
-        """The text that the newest token adds; empty while a character is incomplete."""
-        text = self.text(request)
-        if text.endswith("\ufffd") and request.generated < request.limit:
-            return ""
-        piece, request.shown = text[request.shown :], len(text)
-        return piece
 
     def _news(self) -> None:
         if self.ledger.now() - self._last_news > 33_000_000:

@@ -109,7 +109,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("predictor", "Predictor", "Preload", "none", "Which experts to load before the router has asked for them. "
             "None: experts are loaded on demand only.", Effect.TOKEN, choices=("none",)),
     Setting("device", "Storage device", "Storage", "native", "Slow this machine's storage down to another device's bandwidth, "
-            "latency and queue depth. Native: as fast as it is.", Effect.TOKEN, choices=("native",)),
+            "latency and queue depth. Native: as fast as it is.", Effect.TOKEN),
     Setting("io_threads", "I/O threads", "Storage", 4, "Reads in flight at once; a device profile may allow fewer.", Effect.TOKEN,
             unit="threads", minimum=1, maximum=16, step=1),
     Setting("verify", "Verify checksums", "Storage", True, "Check every record read against its checksum.", Effect.TOKEN),

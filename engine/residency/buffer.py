@@ -89,10 +89,9 @@ class ExpertBuffer:
 
     def resize(self, budget: int, clock: Clock) -> None:
         """Take another budget at once, evicting what no longer fits. Nothing may be pinned or loading."""
-        self.budget = min(budget, self.budget)
-        self._evict_until(self.budget, clock)
+        self._evict_until(budget, clock)
         self._slab.release()
-        self.budget = budget
+        self.budget = budget  # only now, so that at no instant more is held than the budget in force
 
     def clear(self) -> None:
         """Evict everything that is not pinned."""
@@ -148,4 +147,6 @@ def check_budget(budget: int, minimum: int) -> None:
 
 def mebibytes(nbytes: int) -> str:
     """A size for people, rounded up so that it can be entered as it is read."""
+    if nbytes < 2**20:
+        return f"{-(-nbytes // 2**10)}KiB"
     return f"{-(-nbytes * 100 // 2**20) / 100:g}MiB"

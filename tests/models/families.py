@@ -96,13 +96,17 @@ def model_of(family: str) -> Any:
     return getattr(transformers, f"{family}ForCausalLM")
 
 
-def save_random(family: str, folder: Path, dtype: torch.dtype = torch.bfloat16, seed: int = 1, **save: Any) -> None:
-    """Save a random model of ``family`` as an ordinary checkpoint.
+def save_random(
+    family: str, folder: Path, dtype: torch.dtype = torch.bfloat16, seed: int = 1, shape: dict[str, Any] | None = None, **save: Any
+) -> None:
+    """Save a random model of ``family`` as an ordinary checkpoint; ``shape`` overrides sizes of its tiny configuration.
 
     Weights are large enough that experts decide the output and rows differ: at the library's own initialization a wrong
     expert would pass unnoticed.
     """
-    model = model_of(family)(config_of(family))
+    config = config_of(family)
+    config.update(shape or {})
+    model = model_of(family)(config)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2:

@@ -1,0 +1,128 @@
+"""A run without a screen: one session in this process, recorded like any other."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from engine import events, machine
+from engine.monitor import Monitor
+from engine.preload.device import Device
+from engine.recording.recording import Recording
+from engine.session import Session
+from engine.settings import Value
+from engine.store import Progress, open_or_convert
+
+
+class Headless:
+    """Loads on entering, ends threads and files on leaving. ``recording`` holds what happened."""
+
+    def __init__(
+        self, model: Path, values: dict[str, Value], devices: dict[str, Device],
+        session: Path | None = None, trace: Path | None = None, recording: bool = True,
+    ) -> None:  # fmt: skip
+        self._model, self._values, self._devices = model, values, devices
+        self._session_file, self._trace, self._on = session, trace, recording
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Headless:
+        store = open_or_convert(self._model, progress=_show_progress)
+        self.recording = Recording(path=self._session_file)
+        self._totals = _Totals()
+        self.session = Session(store, self._values, self._devices, self._take, self._on)
+        now = self.session.ledger.now()
+        self._take(events.Opened(events.PROTOCOL, machine.VERSION, time.time() - now / 1e9, machine.pid(), machine.describe()))
+        self._take(events.Ready(now, self.session.info(), self.session.values, self.session.effective()))
+        self.monitor = Monitor(self._take, self.session.ledger.now, self._buffer)
+        self.monitor.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.monitor.stop()
+        self.session.close()
+        if kind is None and self._trace:
+            from engine.recording.chrome import write_chrome
+
+            write_chrome(self.recording, self._trace)
+        self.recording.close()
+
+    def stop(self) -> None:
+        """End the request after the token under way."""
+        self._stopped = True
+
+    def generate(self, prompt: str, show: Callable[[str], None] | None = None) -> dict[str, Any]:
+        """Run one request to its end and return the report of design section 6."""
+        session = self.session
+        request = session.begin(prompt)
+        shown = 0
+        while session.request is not None:
+            if self._stopped:
+                session.end("stopped")
+                break
+            session.step()
+            if show:
+                show(request.text[shown:])
+                shown = len(request.text)
+        session.flush()
+        return self._report(request.text, request.ids[0, request.prompt_length :].tolist())
+
+    def _report(self, text: str, ids: list[int]) -> dict[str, Any]:
+        totals, session = self._totals, self.session
+        accesses = totals.hits + totals.misses
+        return {
+            "text": text, "token_ids": ids, "settings": session.effective(),
+            "prefill_s": totals.prefill / 1e9, "decode_s": totals.decode / 1e9,
+            "decode_tok_s": totals.decode_tokens / (totals.decode / 1e9) if totals.decode else 0.0,
+            "hits": totals.hits, "misses": totals.misses, "hit_rate": totals.hits / accesses if accesses else 0.0,
+            "demand_bytes": totals.demand, "preload_useful_bytes": totals.useful, "preload_wasted_bytes": totals.wasted,
+            "stall_s": totals.stall / 1e9, "compute_s": totals.compute / 1e9, "io_s": totals.io / 1e9,
+            "budget_bytes": session.buffer.budget, "peak_resident_bytes": session.buffer.peak_bytes,
+            "peak_rss_bytes": self.monitor.peak_rss, "major_faults": self.monitor.faults(),
+            "machine": platform.platform(),
+        }  # fmt: skip
+
+    def _take(self, notice: Any) -> None:
+        with self._lock:  # the monitor's samples come from its own thread
+            self.recording.append(notice)
+            if isinstance(notice, events.Batch):
+                self._totals.add(notice)
+
+    def _buffer(self) -> tuple[int, int, int, int]:
+        return self.session.buffer_bytes()
+
+
+class _Totals:
+    """Sums over the rows of ``tokens``: prefill and decode times apart, the rest over both."""
+
+    def __init__(self) -> None:
+        self.prefill = self.decode = self.decode_tokens = self.hits = self.misses = 0
+        self.demand = self.useful = self.wasted = self.stall = self.compute = self.io = 0
+
+    def add(self, batch: events.Batch) -> None:
+        rows = np.frombuffer(batch.tables.get("tokens", b""), dtype=events.TOKEN)
+        decoding = rows["phase"] == events.Phase.DECODE
+        self.prefill += int(rows["duration"][~decoding].sum())
+        self.decode += int(rows["duration"][decoding].sum())
+        self.decode_tokens += int(decoding.sum())
+        self.hits += int(rows["hits"].sum())
+        self.misses += sum(int(rows[name].sum()) for name in ("first_touch", "capacity", "mispredicted", "late"))
+        self.demand += int(rows["demand_bytes"].sum())
+        self.useful += int(rows["preload_useful_bytes"].sum())
+        self.wasted += int(rows["preload_wasted_bytes"].sum())
+        self.stall += int(rows["stall"].sum())
+        self.compute += int(rows["compute"].sum())
+        self.io += int(rows["io"].sum())
+
+
+def _show_progress(progress: Progress) -> None:
+    share = f"{progress.done / progress.total:4.0%}" if progress.total else ""
+    print(f"\r{progress.stage} {share}", end="" if progress.done < progress.total else "\n", file=sys.stderr)

@@ -1,0 +1,157 @@
+"""The invariants of the token loop: residency never changes the output, the budget is a ceiling, the account is true."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import EngineError
+from engine.events import ACCESS, RESIDENCY, SPAN, TOKEN, Applied, Residency, SpanKind
+from engine.monitor import kernel_read_bytes
+from engine.residency import POLICIES
+from engine.session import Session
+from engine.store import Store
+
+from .conftest import PROMPT, Open, damage, generate
+
+
+def test_output_never_depends_on_residency(open_session: Open) -> None:
+    wanted = generate(open_session(budget="100%"))
+    assert len(set(wanted)) > 3, "a model that repeats one token would prove little"
+    for policy in POLICIES:
+        for budget in ("25%", "50%"):
+            for device, threads in (("native", 4), ("slow", 1)):
+                assert generate(open_session(budget=budget, eviction=policy, device=device, io_threads=threads)) == wanted
+
+
+def test_hits_and_evictions_do_not_depend_on_timing(open_session: Open, store: Store) -> None:
+    accounts = []
+    for device, threads in (("native", 4), ("slow", 1), ("slow", 2)):
+        opener = Open(store)
+        session = opener(budget="25%", device=device, io_threads=threads)
+        generate(session)
+        session.close()
+        accesses = np.frombuffer(opener.rows("accesses"), ACCESS)
+        accounts.append(accesses[["token", "layer", "expert", "outcome"]].tolist())
+    assert accounts[0] == accounts[1] == accounts[2]
+
+
+def test_the_budget_is_a_ceiling_also_while_resized(open_session: Open, store: Store) -> None:
+    wanted = generate(open_session(budget="100%"))
+    session, dice, seen = open_session(budget="50%"), random.Random(1), list[int]()
+    watch = session.buffer._watcher
+
+    def watched(expert: int, state: Residency, bits: int, score: float) -> None:
+        watch(expert, state, bits, score)
+        seen.append(session.buffer.resident_bytes - session.buffer.budget)
+        assert session.buffer._slab.committed <= session.buffer.budget
+
+    session.buffer._watcher = watched
+
+    def resize(session: Session, token: int) -> None:
+        if token % 3 == 2:
+            session.change("budget", f"{dice.choice([15, 30, 60, 100])}%")
+            assert session.buffer.resident_bytes <= session.budget
+
+    assert generate(session, resize) == wanted
+    assert len(seen) > 20
+    assert max(seen) <= 0
+
+
+def test_a_budget_below_one_layers_need_is_refused_with_the_smallest(open_session: Open, store: Store) -> None:
+    with pytest.raises(EngineError, match=r"smallest that works is \d+KiB") as refused:
+        open_session(budget="4096")
+    smallest = str(refused.value).rpartition(" ")[2]
+    session = open_session(budget=smallest)
+    assert store.record_bytes(16) > store.record_bytes(4)
+    assert generate(session) == generate(open_session(budget="100%"))
+    with pytest.raises(EngineError, match="smallest"):
+        session.change("bits", 16)
+    assert session.values["bits"] == 4
+
+
+def test_widths_switch_while_running(open_session: Open) -> None:
+    session = open_session(budget="100%")
+
+    def switch(session: Session, token: int) -> None:
+        if token == 8:
+            session.change("bits", 8)
+            session.buffer.resize(session.budget // 4, _clock(session))
+            session.buffer.resize(session.budget, _clock(session))
+
+    generate(session, switch)
+    assert session.buffer.by_bits[4] and session.buffer.by_bits[8], "the buffer holds mixed widths"
+    changes = [n for n in open_session.notices if isinstance(n, Applied)]
+    assert [(c.name, c.old, c.new, c.token) for c in changes] == [("bits", 4, 8, 8)]
+
+
+def _clock(session: Session):  # type: ignore[no-untyped-def]
+    from engine.residency import Clock
+
+    return Clock(session._tokens, 0)
+
+
+def test_the_account_is_true(open_session: Open) -> None:
+    session = open_session(budget="25%")
+    before = kernel_read_bytes()
+    generate(session)
+    by_kernel = kernel_read_bytes() - before
+    tokens = np.frombuffer(open_session.rows("tokens"), TOKEN)
+    accesses = np.frombuffer(open_session.rows("accesses"), ACCESS)
+    spans = np.frombuffer(open_session.rows("spans"), SPAN)
+    states = np.frombuffer(open_session.rows("residency"), RESIDENCY)
+    assert len(tokens) == 24
+    parts = sum(tokens[name] for name in ("attention", "router", "compute", "stall", "head", "sampling", "framework"))
+    assert (parts == tokens["duration"]).all()
+    assert (tokens["framework"] >= 0).all()
+    reads = spans[spans["kind"] == SpanKind.READ]
+    misses = tokens["first_touch"].sum() + tokens["capacity"].sum()
+    assert misses == len(reads) == (states["state"] == Residency.LOADING).sum() > 0
+    assert tokens["hits"].sum() + misses == len(accesses)
+    assert tokens["demand_bytes"].sum() == reads["bytes"].sum()
+    assert (tokens["tokens"][0], tokens["phase"][0]) == (PROMPT.shape[1], 0)
+    if session.loader.direct:
+        assert by_kernel == pytest.approx(reads["bytes"].sum(), rel=0.02)
+    loading = (states["state"] == Residency.LOADING).sum() - (states["state"] == Residency.ABSENT).sum()
+    assert loading * session.store.record_bytes(4) == session.buffer.resident_bytes
+
+
+def test_a_damaged_record_is_named_and_the_session_goes_on(store: Store, tmp_path: Path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store.path, copy)
+    opener = Open(Store.open(copy))
+    session = opener(budget="100%")
+    wanted = generate(session)
+    session.buffer.clear()
+    session.buffer._slab.release()
+    record = session.store.record(1, 3, 4)
+    damage(record.file, record.offset)
+    with pytest.raises(EngineError, match="Expert 3 of layer 1 at 4 bits is damaged"):
+        generate(session)
+    assert session.request is None
+    damage(record.file, record.offset)
+    assert generate(session) == wanted
+    session.close()
+
+
+def test_unusable_requests_are_refused(open_session: Open) -> None:
+    session = open_session()
+    with pytest.raises(EngineError, match="empty"):
+        session.begin_ids(PROMPT[:, :0])
+    with pytest.raises(EngineError, match="shorten"):
+        session.begin_ids(PROMPT.repeat(1, 1000))
+    with pytest.raises(EngineError, match="no setting"):
+        session.change("nonsense", 1)
+    with pytest.raises(EngineError, match="not known"):
+        session.change("device", "floppy")
+    with pytest.raises(EngineError, match="outside"):
+        session.change("top_p", 3)
+
+
+def test_the_same_seed_gives_the_same_draw(open_session: Open) -> None:
+    draws = [generate(open_session(temperature=1.0, seed=seed)) for seed in (3, 3, 4)]
+    assert draws[0] == draws[1] != draws[2]
