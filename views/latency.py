@@ -1,0 +1,153 @@
+"""Latency per token: where each decode token's time went, stacked; prefill apart, on its own scale."""
+
+from __future__ import annotations
+
+import numpy as np
+from PySide6.QtCore import QRect, Qt
+from PySide6.QtGui import QColor, QPainter, QPaintEvent
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from engine.events import Phase
+from views.colors import mix
+from views.legend import Entry
+from views.plot import BARS, ChartPanel
+from views.plotitems import Band, binned
+from views.theme import Theme
+from views.timeaxis import rows_within
+from views.units import format_duration
+
+PARTS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("attention and other", "attention", ("attention", "head", "sampling"), "Attention and the rest of the skeleton, head and sampling"),
+    ("router", "router", ("router",), "Gates: which experts each token goes to"),
+    ("expert compute", "compute", ("compute",), "Multiplying with expert weights"),
+    ("demand stall", "stall", ("stall",), "The token loop waited for expert weights to be read"),
+    ("framework", "framework", ("framework",), "What is left of the token's time: the program around the model"),
+)
+"""Name, theme role, columns of ``tokens`` (ns), help."""
+
+
+def parts_of(rows: np.ndarray) -> list[np.ndarray]:
+    """The components of ``tokens`` rows in ms, one [n] each in the order of PARTS."""
+    return [sum((rows[column] for column in columns), np.zeros(len(rows))) / 1e6 for _, _, columns, _ in PARTS]
+
+
+class PrefillStrip(QWidget):
+    """One request's prefill as one bar over the full width: its own scale, so that it cannot dwarf the decode tokens."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self.theme = theme
+        self.text, self.shares = "", [0.0] * len(PARTS)
+        font = self.font()
+        font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
+        self.setFont(font)
+        self.setFixedHeight(self.fontMetrics().height() + 4)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def show_row(self, row: np.void | None, requests: int) -> None:
+        """Show a prefill row of ``tokens``."""
+        if row is None:
+            text, shares = "", [0.0] * len(PARTS)
+        else:
+            parts = [sum(float(row[column]) for column in columns) for _, _, columns, _ in PARTS]
+            shares = [part / max(1.0, sum(parts)) for part in parts]
+            which = f" of request {int(row['request']) + 1}" if requests > 1 else ""
+            count = int(row["tokens"])
+            text = f"Prefill{which}: {format_duration(float(row['duration']))}, {count} prompt token{'s' * (count != 1)}"
+            told = "\n".join(f"{part[0]}: {format_duration(ns)}" for part, ns in zip(PARTS, parts, strict=True))
+            self.setToolTip(f"{text}\n{told}")
+        if (text, shares) != (self.text, self.shares):
+            self.text, self.shares = text, shares
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        if not self.text:
+            return
+        painter = QPainter(self)
+        width = self.fontMetrics().horizontalAdvance(self.text)
+        painter.setPen(QColor(self.theme.muted))
+        painter.drawText(QRect(8, 0, width + 4, self.height()), Qt.AlignmentFlag.AlignVCenter, self.text)
+        x, room = 8.0 + width + 10, self.width() - width - 30
+        if room >= 40:
+            for share, (_, role, _, _) in zip(self.shares, PARTS, strict=True):
+                end = x + share * room
+                painter.fillRect(QRect(round(x), self.height() // 2 - 4, round(end) - round(x), 9), QColor(getattr(self.theme, role)))
+                x = end
+        painter.end()
+
+
+class LatencyPanel(ChartPanel):
+    """Stacked bars, one a decode token."""
+
+    key = "latency"
+    title = "Latency per token"
+    hint = "Run a prompt: every token gets a bar of what its time was spent on."
+
+    def build(self) -> None:
+        self.row = self.add_row("ms per token", lambda value: f"{value:g}")
+        self.stack = self.row.add_stack(tuple(role for _, role, _, _ in PARTS), self.theme)
+        self.prefill = PrefillStrip(self.theme)
+        self.body.insertWidget(1, self.prefill)
+        self.legend.set_entries((
+            Entry("", "", "mean of 0000 tokens: 000.0 ms", help="Time per token: of the one pointed at, else the mean of "
+                  "the decode tokens in the range or shown"),
+            *(Entry(name, role, "000.0", help=f"{text}; ms per token") for name, role, _, text in PARTS),
+        ))  # fmt: skip
+        self._bands: list[Band] = []
+
+    def draw(self) -> None:
+        rows = self.recording.tokens.rows(self.low, self.high)
+        decode = np.flatnonzero(rows["phase"] == Phase.DECODE)
+        x0, x1 = self.edges(self.low, self.high)
+        self._bands = [
+            Band(float(x0[i]), float(x1[i]), mix(self.theme.base, self.theme.text, 0.08), "prefill")
+            for i in np.flatnonzero(rows["phase"] == Phase.PREFILL)
+        ]
+        x0, x1, parts = x0[decode], x1[decode], parts_of(rows[decode])
+        begins, size = binned(len(decode), self.low, BARS)
+        if size > 1:
+            counts = np.diff(np.append(begins, len(decode)))
+            parts = [np.add.reduceat(part, begins) / counts for part in parts]
+            x1 = x1[np.append(begins[1:], len(decode)) - 1]
+            x0 = x0[begins]
+        self.stack.set(x0, self.gapped(x0, x1), parts)
+        if len(x0):
+            self.row.scale(float(np.sum(parts, axis=0).max()))
+        self._show_prefill()
+
+    def background(self) -> list[Band]:
+        return list(self._bands)
+
+    def figures(self) -> None:
+        token = self.selection.hover_token
+        if token is not None and token < len(self.recording.tokens):
+            rows, scope = self.recording.tokens.rows(token, token + 1), f"token {token}"
+            if rows["phase"][0] == Phase.PREFILL:
+                scope += " (prefill)"
+        else:
+            span = self.range()
+            low, high = (self.low, self.high) if span is None else rows_within(self.recording, span)
+            rows = self.recording.tokens.rows(low, high)
+            rows = rows[rows["phase"] == Phase.DECODE]
+            scope = f"{'mean of' if span is None else 'range:'} {len(rows)} token{'s' * (len(rows) != 1)}"
+        means = [float(part.mean()) if len(part) else float("nan") for part in parts_of(rows)]
+        texts = [f"{mean:.1f}" if mean == mean else "–" for mean in (sum(means), *means)]
+        self.legend.set_values({"": f"{scope}: {texts[0]} ms", **dict(zip((part[0] for part in PARTS), texts[1:], strict=True))})
+        self._show_prefill()
+
+    def restyle(self, theme: Theme) -> None:
+        self.prefill.theme = theme
+        self.prefill.update()
+        super().restyle(theme)
+
+    def _show_prefill(self) -> None:
+        """The prefill of the request pointed at, else of the last one in the range or view."""
+        table, hovered = self.recording.tokens, self.selection.hover_token
+        if hovered is not None and hovered < len(table):
+            last = hovered
+        else:
+            span = self.range()
+            last = (rows_within(self.recording, span)[1] if span is not None else self.high) - 1
+        prefills = np.flatnonzero(table.column("phase", 0, max(0, last) + 1) == Phase.PREFILL)
+        row = table.rows(int(prefills[-1]), int(prefills[-1]) + 1)[0] if len(prefills) else None
+        self.prefill.show_row(row, len(self.recording.requests))

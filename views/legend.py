@@ -1,0 +1,108 @@
+"""A legend that also reads out: swatch, name and current value of each series, in columns that do not jump."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PySide6.QtCore import QRect, QSize, Qt
+from PySide6.QtGui import QColor, QHelpEvent, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
+
+from views.theme import Theme
+
+SWATCH = 9
+GAP = 12
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One series. ``widest`` is the longest value to expect, which fixes the width; ``line`` draws a line instead of a box."""
+
+    name: str
+    color: str  # role of the theme; empty for none
+    widest: str = "000.0 ms"
+    line: bool = False
+    help: str = ""
+
+
+class Legend(QWidget):
+    """Entries in as few rows as the width allows. The last entries move down first; nothing is ever clipped."""
+
+    def __init__(self, theme: Theme, entries: tuple[Entry, ...] = (), parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.theme = theme
+        self.entries: tuple[Entry, ...] = ()
+        self.values: dict[str, str] = {}
+        self._places: list[QRect] = []
+        font = self.font()
+        font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
+        self.setFont(font)
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(policy)
+        self.set_entries(entries)
+
+    def set_entries(self, entries: tuple[Entry, ...]) -> None:
+        """Show other series."""
+        if entries != self.entries:
+            self.entries = entries
+            self._arrange()
+            self.update()
+
+    def set_values(self, values: dict[str, str]) -> None:
+        """Values by name; what is not named reads as nothing."""
+        if values != self.values:
+            self.values = values
+            self.update()
+
+    def restyle(self, theme: Theme) -> None:
+        self.theme = theme
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        return QSize(120, self.height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._arrange()
+
+    def event(self, event: object) -> bool:
+        if isinstance(event, QHelpEvent):
+            for entry, place in zip(self.entries, self._places, strict=True):
+                if place.contains(event.pos()) and entry.help:
+                    QToolTip.showText(event.globalPos(), entry.help, self)
+                    return True
+            QToolTip.hideText()
+        return super().event(event)  # type: ignore[arg-type]
+
+    def _arrange(self) -> None:
+        metrics = self.fontMetrics()
+        height = metrics.height() + 2
+        x = y = 0
+        self._places = []
+        for entry in self.entries:
+            swatch = SWATCH + 5 if entry.color else 0
+            width = swatch + metrics.horizontalAdvance(" ".join(filter(None, (entry.name, entry.widest))))
+            if x and x + width > self.width():
+                x, y = 0, y + height
+            self._places.append(QRect(x, y, width, height))
+            x += width + GAP
+        wanted = y + height if self.entries else 0
+        if wanted != self.height():
+            self.setFixedHeight(wanted)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        metrics = self.fontMetrics()
+        for entry, place in zip(self.entries, self._places, strict=True):
+            x, middle = place.left(), place.center().y()
+            if entry.color:
+                thick = 3 if entry.line else SWATCH
+                painter.fillRect(x, middle - thick // 2, SWATCH, thick, QColor(getattr(self.theme, entry.color)))
+                x += SWATCH + 5
+            painter.setPen(QColor(self.theme.muted))
+            width = metrics.horizontalAdvance(entry.name)
+            painter.drawText(QRect(x, place.top(), width + 2, place.height()), Qt.AlignmentFlag.AlignVCenter, entry.name)
+            painter.setPen(QColor(self.theme.text))
+            rest = QRect(x + (width + metrics.horizontalAdvance(" ") if width else 0), place.top(), place.width(), place.height())
+            painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, self.values.get(entry.name, ""))
+        painter.end()
