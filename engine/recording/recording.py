@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from engine.events import (
@@ -19,9 +20,13 @@ from engine.events import (
     Opened,
     Ready,
     State,
+    decode_notice,
 )
+from engine.recording.frame import Frame, Kind
 from engine.recording.grid import ExpertGrid
-from engine.recording.table import Table
+from engine.recording.journal import Journal
+from engine.recording.session_file import SessionFile
+from engine.recording.table import IN_MEMORY, Table
 from engine.settings import Value
 
 
@@ -29,6 +34,10 @@ class Recording:
     """Every message of a session, in columns. ``revision`` grows with every message; times are ns of session time.
 
     ``settings`` are those of the first Ready, ``effective`` what holds now; ``pieces[i]`` is the text of row i of ``tokens``.
+    With a ``path`` the session is written there as it goes, at most once a second; without one, large tables go to a temporary file.
+
+    Raises:
+        EngineError: the session file cannot be made.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -52,25 +61,92 @@ class Recording:
         self.duration = 0
         self.grid = ExpertGrid()
         self.path = path
+        self.damage = ""  # one line about what a reopened file lacks
+        self._dropped = 0  # rows that found no room on disk nor in memory
+        self._journal = Journal(list(self._tables.values()), path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Recording:
+        """Reopen a session file, as far as it was written whole; what is missing is told in ``damage``.
+
+        Raises:
+            EngineError: there is no such file, or it is no session.
+        """
+        recording = cls()
+        recording.path = Path(path)
+        file = SessionFile.open(recording.path)
+        recording._journal = Journal(list(recording._tables.values()), file=file)
+        for group in file.groups():
+            for frame, offset, payload in group:
+                recording._restore(file, frame, offset, payload)
+        torn = file.size - file.end
+        if torn:
+            ends = f"{recording.duration / 1e9:.1f} s"
+            recording.damage = f"The last {torn:,} bytes of the session were not written whole; what there is ends at {ends}"
+        recording.state = "idle" if recording.state else ""
+        recording.revision += 1
+        return recording
+
+    @property
+    def trouble(self) -> str:
+        """One line for the user while the session cannot be written; empty when all is well."""
+        return self._journal.trouble
 
     def append(self, message: Notice) -> None:
-        """Take in one notice of the engine."""
+        """Take in one notice of the engine. Never raises for a disk that refuses: see ``trouble``."""
         self.revision += 1
+        self._take(message)
+        self._journal.note(message, self.lost)
+
+    def flush(self) -> None:
+        """Write what the session file does not have yet, now."""
+        self._journal.flush()
+
+    def save_as(self, path: Path) -> None:
+        """Write the whole session to another file (``.edgemoe``), which appears whole or not at all; recording goes on as before.
+
+        Raises:
+            EngineError: it cannot be written.
+        """
+        self._journal.save_as(path)
+
+    def close(self) -> None:
+        """Write the rest and let go of the session file; large tables cannot be read afterwards."""
+        self._journal.close()
+
+    def _restore(self, file: SessionFile, frame: Frame, offset: int, payload: bytes) -> None:
+        """Take in one frame of a session file."""
+        if frame.kind == Kind.MESSAGE:
+            try:
+                self._take(decode_notice(payload))
+            except msgspec.MsgspecError:
+                self.damage = "Some messages of the session were written by another version and are left out"
+        elif frame.kind == Kind.TABLE:
+            table = self._tables.get(list(file.schema)[frame.table])
+            if table is None:
+                return
+            table.attach(file, frame, offset, payload)
+            self.duration = max(self.duration, frame.last)
+            if table.name in ("accesses", "residency"):
+                self._cover(table.name, table.decode(frame, payload))
+
+    def _take(self, message: Notice) -> None:
         if isinstance(message, Batch):
+            self.lost = message.lost + self._dropped
             for name, data in message.tables.items():
                 self._add(name, np.frombuffer(data, TABLES[name]))
             self.pieces.extend(message.pieces)
-            self.lost = message.lost
         else:
             self._note(message)
-
-    def close(self) -> None:
-        """Let go of the session file."""
 
     def _add(self, name: str, rows: np.ndarray) -> None:
         if not len(rows):
             return
-        self._tables[name].append(rows)
+        if name not in IN_MEMORY and self._journal.full:
+            self._dropped += len(rows)
+            self.lost += len(rows)
+        else:
+            self._tables[name].append(rows)
         self._cover(name, rows)
 
     def _cover(self, name: str, rows: np.ndarray) -> None:
