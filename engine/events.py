@@ -108,6 +108,7 @@ class Load(Message, frozen=True):
 
     model: str
     settings: dict[str, Value]
+    name: str = ""  # to show; empty takes the store's own
     devices: list[Device] = []  # beside native, which is always there
 
 
