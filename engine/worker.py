@@ -1,0 +1,221 @@
+"""The engine process: commands in, notices out. Started as ``python -m engine.worker --address ADDRESS``.
+
+The address is that of a ``multiprocessing.connection`` listener; its key comes as one hex line on stdin, which then
+stays open: its end tells that the window is gone. Messages are MessagePack bytes (engine.events), never pickle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import sys
+import threading
+import time
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine import events, machine
+from engine.errors import Cancelled, EngineError
+from engine.monitor import Monitor
+from engine.settings import Value, parse_budget
+
+if TYPE_CHECKING:
+    from engine.session import Session
+    from engine.store import Progress
+
+OVER_LIMIT = 77
+"""Exit status of an engine that ended itself at its memory limit."""
+_PROGRESS_PERIOD = 0.1
+
+
+class Worker:
+    """Serves one window until it goes away."""
+
+    def __init__(self, connection: Connection[bytes, bytes]) -> None:
+        self._connection = connection
+        self._commands: queue.SimpleQueue[events.Command] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._cancelled = threading.Event()
+        self._session: Session | None = None
+        self._monitor: Monitor | None = None
+        self._origin = time.perf_counter_ns()
+        self._state = ""
+        self._paused = False
+        self._stepping = False  # pause after the next token
+
+    def run(self) -> None:
+        """Serve commands until Quit or the end of the connection."""
+        opened = time.time() - (time.perf_counter_ns() - self._origin) / 1e9
+        self._send(events.Opened(events.PROTOCOL, machine.VERSION, opened, machine.pid(), machine.describe()))
+        threading.Thread(target=self._receive, name="commands", daemon=True).start()
+        self._tell("idle")
+        while True:
+            command = self._next_command()
+            if isinstance(command, events.Quit):
+                break
+            try:
+                if command is not None:
+                    self._obey(command)
+                elif self._session is not None:
+                    self._session.step()
+                    if self._stepping:
+                        self._stepping, self._paused = False, True
+                        self._session.flush()
+            except EngineError as error:
+                self._send(events.Failed(self._now(), str(error)))
+            self._tell(self._state_now())
+        self._unload()
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    def _next_command(self) -> events.Command | None:
+        """A command that waits; None when a token is to be made; waits when there is nothing to do."""
+        running = self._session is not None and self._session.request is not None and not self._paused
+        try:
+            return self._commands.get(block=not running)
+        except queue.Empty:
+            return None
+
+    def _obey(self, command: events.Command) -> None:
+        session = self._session
+        match command:
+            case events.Load():
+                self._load(command)
+            case events.Generate(prompt, paused):
+                if session is None:
+                    raise EngineError("No model is loaded; open one first")
+                session.end("stopped")
+                session.begin(prompt)
+                self._paused, self._stepping = paused, False
+            case events.Pause():
+                self._paused = True
+                if session is not None:
+                    session.flush()
+            case events.Resume():
+                self._paused = self._stepping = False
+            case events.Step():
+                self._paused, self._stepping = False, True
+            case events.Stop():
+                self._paused = self._stepping = False
+                if session is not None:
+                    session.end("stopped")
+            case events.Change(name, value):
+                self._change(name, value)
+
+    def _change(self, name: str, value: Value) -> None:
+        if self._session is None:
+            self._send(events.Refused(name, value, "No model is loaded; the setting is taken when one is"))
+            return
+        try:
+            self._session.change(name, value)
+        except EngineError as error:
+            self._send(events.Refused(name, value, str(error)))
+
+    def _load(self, command: events.Load) -> None:
+        self._unload()
+        self._cancelled.clear()
+        self._tell("loading")
+        try:
+            self._session = self._opened(command)
+        except Cancelled:
+            self._send(events.Failed(self._now(), "Loading was cancelled; what was converted so far is kept and continued next time"))
+            return
+        except MemoryError:
+            raise EngineError("There is not enough memory for the model's non-expert weights; close other programs") from None
+        info = self._session.info()
+        info = msgspec.structs.replace(info, name=command.name or info.name)
+        self._send(events.Ready(self._now(), info, self._session.values, self._session.effective()))
+        limit = parse_budget(str(self._session.values["memory_limit"]), 1)
+        self._monitor = Monitor(self._send, self._now, self._session.buffer_bytes, limit, self._end_at_limit)
+        self._monitor.start()
+
+    def _opened(self, command: events.Load) -> Session:
+        # transformers takes seconds to import: only now, when the window is up and can say so.
+        self._send(events.Progress("Starting the engine", 0, 0, ""))
+        from engine.session import Session
+        from engine.store import open_or_convert
+
+        sent = [0.0]
+
+        def show(progress: Progress) -> None:
+            if time.monotonic() - sent[0] > _PROGRESS_PERIOD or progress.done == progress.total:
+                sent[0] = time.monotonic()
+                self._send(events.Progress(progress.stage, progress.done, progress.total))
+
+        store = open_or_convert(Path(command.model), progress=show, cancel=self._cancelled.is_set)
+        self._send(events.Progress("Loading non-expert weights", 0, 0, ""))
+        session = Session(store, command.settings, {device.name: device for device in command.devices}, self._send)
+        session.ledger.origin = self._origin  # one clock for all that this process tells
+        return session
+
+    def _unload(self) -> None:
+        if self._monitor is not None:
+            self._monitor.stop()
+            self._monitor = None
+        if self._session is not None:
+            self._session.end("stopped")
+            self._session.close()
+            self._session = None
+        self._paused = self._stepping = False
+
+    def _end_at_limit(self, rss: int) -> None:
+        print(f"The engine reached its memory limit ({rss / 2**20:.0f} MiB in use); raise it or lower the expert budget", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(OVER_LIMIT)
+
+    # --- the connection -------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                command = events.decode_command(self._connection.recv_bytes())
+            except (EOFError, OSError):
+                os._exit(0)  # the window is gone: whatever the token loop does, nobody sees it
+            except msgspec.MsgspecError as error:
+                self._send(events.Failed(self._now(), f"The engine did not understand a message ({error})"))
+                continue
+            if isinstance(command, events.Stop | events.Quit):
+                self._cancelled.set()
+            self._commands.put(command)
+
+    def _send(self, notice: events.Notice) -> None:
+        data = events.encode(notice)
+        with self._sending:
+            try:
+                self._connection.send_bytes(data)
+            except OSError:
+                os._exit(0)
+
+    def _now(self) -> int:
+        return time.perf_counter_ns() - self._origin
+
+    def _state_now(self) -> str:
+        if self._session is None or self._session.request is None:
+            return "idle"
+        return "paused" if self._paused else "running"
+
+    def _tell(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self._send(events.State(self._now(), state))
+
+
+def main(argv: list[str]) -> int:
+    """Connect and serve. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="engine.worker", description=__doc__)
+    parser.add_argument("--address", required=True)
+    address = parser.parse_args(argv).address
+    key = bytes.fromhex(sys.stdin.readline().strip())
+    # Threads of the window and of the I/O must get their turn soon while the token loop holds the interpreter.
+    sys.setswitchinterval(0.001)
+    with Client(address, authkey=key) as connection:
+        Worker(connection).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

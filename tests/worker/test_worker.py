@@ -1,0 +1,151 @@
+"""The engine process over its real connection."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import events
+from engine.worker import OVER_LIMIT
+
+MODEL = Path(__file__).parents[2] / "assets" / "demo" / "model"
+ROOT = Path(__file__).parents[2]
+
+
+class Engine:
+    """A worker process and the window's end of its connection."""
+
+    def __init__(self, folder: Path) -> None:
+        key = secrets.token_bytes(16)
+        self.notices: list[events.Notice] = []
+        with Listener(str(folder / "engine"), "AF_UNIX", authkey=key) as listener:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "engine.worker", "--address", str(listener.address)],
+                stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env={**os.environ, "XDG_CACHE_HOME": str(folder)},
+            )  # fmt: skip
+            assert self.process.stdin is not None
+            self.process.stdin.write(key.hex().encode() + b"\n")
+            self.process.stdin.flush()
+            self.connection: Connection[bytes, bytes] = listener.accept()
+
+    def send(self, *commands: events.Command) -> None:
+        for command in commands:
+            self.connection.send_bytes(events.encode(command))
+
+    def until(self, found: Callable[[events.Notice], bool], seconds: float = 60) -> events.Notice:
+        deadline = time.monotonic() + seconds
+        while self.connection.poll(max(0, deadline - time.monotonic())):
+            notice = events.decode_notice(self.connection.recv_bytes())
+            self.notices.append(notice)
+            if found(notice):
+                return notice
+        raise AssertionError(f"not seen in {seconds} s; last came {self.notices[-3:]}")
+
+    def state(self, name: str) -> events.Notice:
+        return self.until(lambda n: isinstance(n, events.State) and n.state == name)
+
+    def tokens(self) -> int:
+        rows = [n.tables["tokens"] for n in self.notices if isinstance(n, events.Batch) and "tokens" in n.tables]
+        return len(np.frombuffer(b"".join(rows), events.TOKEN))
+
+    def close(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(tmp_path)
+    yield engine
+    engine.close()
+
+
+def load(engine: Engine, **settings: events.Value) -> events.Ready:
+    engine.send(events.Load(str(MODEL), settings))
+    ready = engine.until(lambda n: isinstance(n, events.Ready | events.Failed))
+    assert isinstance(ready, events.Ready), ready
+    return ready
+
+
+def test_a_request_from_load_to_its_end(engine: Engine) -> None:
+    ready = load(engine, max_tokens=30, ignore_eos=True)
+    assert (ready.model.layers, ready.model.experts) == (8, 16)
+    assert any(isinstance(n, events.Progress) and 0 < n.done < n.total for n in engine.notices), "conversion shows progress"
+    engine.send(events.Generate("Once upon a time", paused=True), events.Step(), events.Step())
+    engine.state("paused")
+    engine.send(events.Change("budget", "10%"), events.Change("budget", "1"), events.Resume())
+    assert isinstance(engine.until(lambda n: isinstance(n, events.Applied)), events.Applied)
+    refused = engine.until(lambda n: isinstance(n, events.Refused))
+    assert isinstance(refused, events.Refused)
+    assert "smallest" in refused.reason
+    finished = engine.until(lambda n: isinstance(n, events.Finished))
+    assert isinstance(finished, events.Finished)
+    assert finished.reason == "length"
+    assert engine.tokens() == 30
+    assert sum(len(n.pieces) for n in engine.notices if isinstance(n, events.Batch)) == 30
+    engine.send(events.Quit())
+    assert engine.process.wait(10) == 0
+
+
+def test_stop_ends_a_request_and_cancels_a_conversion(engine: Engine) -> None:
+    engine.send(events.Load(str(MODEL), {}))
+    engine.until(lambda n: isinstance(n, events.Progress) and n.done > 0)
+    engine.send(events.Stop())
+    failed = engine.until(lambda n: isinstance(n, events.Failed | events.Ready))
+    assert isinstance(failed, events.Failed)
+    assert "cancelled" in failed.text
+    load(engine, max_tokens=5000)
+    engine.send(events.Generate("def main():"))
+    engine.until(lambda n: isinstance(n, events.Batch) and "tokens" in n.tables)
+    engine.send(events.Stop())
+    finished = engine.until(lambda n: isinstance(n, events.Finished))
+    assert isinstance(finished, events.Finished)
+    assert finished.reason in ("stopped", "end of text")
+    engine.state("idle")
+
+
+def test_nonsense_is_answered_in_one_line(engine: Engine) -> None:
+    engine.connection.send_bytes(b"\xc1 nonsense")
+    engine.send(events.Generate("before any model"), events.Load("/nowhere", {}))
+    texts = []
+    for _ in range(3):
+        failed = engine.until(lambda n: isinstance(n, events.Failed))
+        assert isinstance(failed, events.Failed)
+        texts.append(failed.text)
+    assert "did not understand" in texts[0]
+    assert "No model" in texts[1]
+    assert "/nowhere" in texts[2]
+    assert all("\n" not in text for text in texts)
+
+
+def test_it_ends_at_its_memory_limit_and_says_so(engine: Engine) -> None:
+    engine.send(events.Load(str(MODEL), {"memory_limit": "64MiB"}))
+    assert engine.process.wait(60) == OVER_LIMIT
+    assert engine.process.stderr is not None
+    assert b"memory limit" in engine.process.stderr.read()
+
+
+def test_it_ends_when_the_window_goes(engine: Engine) -> None:
+    engine.until(lambda n: isinstance(n, events.Opened))
+    engine.connection.close()
+    assert engine.process.wait(10) == 0
+
+
+def test_a_kill_leaves_the_window_with_an_end_of_file(engine: Engine) -> None:
+    engine.until(lambda n: isinstance(n, events.Opened))
+    engine.process.send_signal(signal.SIGKILL)
+    engine.process.wait(10)
+    engine.until(lambda n: isinstance(n, events.State))
+    with pytest.raises((EOFError, ConnectionResetError)):
+        engine.connection.recv_bytes()
