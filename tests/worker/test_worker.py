@@ -143,9 +143,7 @@ def test_it_ends_when_the_window_goes(engine: Engine) -> None:
 
 
 def test_a_kill_leaves_the_window_with_an_end_of_file(engine: Engine) -> None:
-    engine.until(lambda n: isinstance(n, events.Opened))
+    engine.state("idle")
     engine.process.send_signal(signal.SIGKILL)
-    engine.process.wait(10)
-    engine.until(lambda n: isinstance(n, events.State))
     with pytest.raises((EOFError, ConnectionResetError)):
         engine.connection.recv_bytes()
