@@ -8,10 +8,8 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.events import Phase
-from views.colors import mix
 from views.legend import Entry
-from views.plot import BARS, ChartPanel
-from views.plotitems import Band, binned
+from views.plot import ChartPanel
 from views.theme import Theme
 from views.timeaxis import rows_within
 from views.units import format_duration
@@ -93,43 +91,17 @@ class LatencyPanel(ChartPanel):
                   "the decode tokens in the range or shown"),
             *(Entry(name, role, "000.0", help=f"{text}; ms per token") for name, role, _, text in PARTS),
         ))  # fmt: skip
-        self._bands: list[Band] = []
 
     def draw(self) -> None:
-        rows = self.recording.tokens.rows(self.low, self.high)
-        decode = np.flatnonzero(rows["phase"] == Phase.DECODE)
-        x0, x1 = self.edges(self.low, self.high)
-        self._bands = [
-            Band(float(x0[i]), float(x1[i]), mix(self.theme.base, self.theme.text, 0.08), "prefill")
-            for i in np.flatnonzero(rows["phase"] == Phase.PREFILL)
-        ]
-        x0, x1, parts = x0[decode], x1[decode], parts_of(rows[decode])
-        begins, size = binned(len(decode), self.low, BARS)
-        if size > 1:
-            counts = np.diff(np.append(begins, len(decode)))
-            parts = [np.add.reduceat(part, begins) / counts for part in parts]
-            x1 = x1[np.append(begins[1:], len(decode)) - 1]
-            x0 = x0[begins]
+        rows, x0, x1 = self.decode_bars()
+        x0, x1, parts = self.means(x0, x1, parts_of(rows))
         self.stack.set(x0, self.gapped(x0, x1), parts)
         if len(x0):
             self.row.scale(float(np.sum(parts, axis=0).max()))
         self._show_prefill()
 
-    def background(self) -> list[Band]:
-        return list(self._bands)
-
     def figures(self) -> None:
-        token = self.selection.hover_token
-        if token is not None and token < len(self.recording.tokens):
-            rows, scope = self.recording.tokens.rows(token, token + 1), f"token {token}"
-            if rows["phase"][0] == Phase.PREFILL:
-                scope += " (prefill)"
-        else:
-            span = self.range()
-            low, high = (self.low, self.high) if span is None else rows_within(self.recording, span)
-            rows = self.recording.tokens.rows(low, high)
-            rows = rows[rows["phase"] == Phase.DECODE]
-            scope = f"{'mean of' if span is None else 'range:'} {len(rows)} token{'s' * (len(rows) != 1)}"
+        scope, rows = self.scope()
         means = [float(part.mean()) if len(part) else float("nan") for part in parts_of(rows)]
         texts = [f"{mean:.1f}" if mean == mean else "–" for mean in (sum(means), *means)]
         self.legend.set_values({"": f"{scope}: {texts[0]} ms", **dict(zip((part[0] for part in PARTS), texts[1:], strict=True))})

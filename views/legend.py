@@ -34,6 +34,7 @@ class Legend(QWidget):
         self.entries: tuple[Entry, ...] = ()
         self.values: dict[str, str] = {}
         self._places: list[QRect] = []
+        self._rows = 1
         font = self.font()
         font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
         self.setFont(font)
@@ -59,7 +60,7 @@ class Legend(QWidget):
         self.update()
 
     def sizeHint(self) -> QSize:
-        return QSize(120, self.height())
+        return QSize(120, self._rows * (self.fontMetrics().height() + 2))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -87,6 +88,7 @@ class Legend(QWidget):
             self._places.append(QRect(x, y, width, height))
             x += width + GAP
         wanted = y + height if self.entries else 0
+        self._rows = wanted // height
         if wanted != self.height():
             self.setFixedHeight(wanted)
 

@@ -10,18 +10,19 @@ from PySide6.QtCore import Qt, Slot
 from PySide6.QtGui import QFont, QKeyEvent, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
+from engine.events import Phase
 from engine.recording.recording import Recording
 from views.colors import mix
 from views.legend import Legend
 from views.navigator import Navigator
-from views.plotitems import Band, Bands, Level, Marks, Stack
+from views.plotitems import Band, Bands, Level, Marks, Stack, binned
 from views.selection import Selection
 from views.theme import Theme
 from views.timeaxis import Window, bounds, rows_within, second_ticks, token_ends, token_window
 from views.timepanel import TimePanel
 from views.tuning_model import TuningModel
 
-AXIS = 58  # px of every left axis, so that panels above each other line up
+AXIS = 64  # px of every left axis, so that panels above each other line up
 BARS = 400  # more tokens than this are drawn as means of neighbours
 FEWEST = 12  # tokens: charts of one value a token show no less around a narrow view
 
@@ -36,6 +37,8 @@ class ValueAxis(pg.AxisItem):
     def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
         top = high / 1.06 / self.unit
         step = round_up(top / max(1.0, min(5.0, size / 26)), (1, 2, 5, 10))
+        if step > top:  # no room for more than one: the roundest value that can be shown
+            step = max((s * 10.0 ** np.floor(np.log10(top)) for s in (1, 2, 5)), key=lambda s: s if s <= top else 0.0)
         return [(step * self.unit, [i * step * self.unit for i in range(int(top / step + 1e-6) + 1)])]
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
@@ -153,6 +156,9 @@ class ChartPanel(TimePanel):
         super().__init__(recording, selection, settings, theme, parent)
         self.rows: list[Row] = []
         self.by_token = False
+        self.low = self.high = 0
+        self._shown = 0.0, 1.0
+        self._prefills: list[Band] = []
         self._small = QFont(self.font())
         self._small.setPointSizeF(max(7.0, self.font().pointSizeF() - 1))
         self.legend = Legend(theme)
@@ -218,10 +224,42 @@ class ChartPanel(TimePanel):
 
     def background(self) -> list[Band]:
         """Bands that belong to the data, under those of the selection."""
-        return []
+        return list(self._prefills)
 
     def has_data(self) -> bool:
         return len(self.recording.tokens) > 0
+
+    # --- one value a token -----------------------------------------------------------------------------------------------
+
+    def decode_bars(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The decode tokens shown: their rows of ``tokens``, left and right x, [n] each. The prefills become bands."""
+        rows = self.recording.tokens.rows(self.low, self.high)
+        x0, x1 = self.edges(self.low, self.high)
+        prefill = rows["phase"] == Phase.PREFILL
+        color = mix(self.theme.base, self.theme.text, 0.08)
+        self._prefills = [Band(float(x0[i]), float(x1[i]), color, "prefill") for i in np.flatnonzero(prefill)]
+        return rows[~prefill], x0[~prefill], x1[~prefill]
+
+    def means(self, x0: np.ndarray, x1: np.ndarray, parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """The same bars, or the means of neighbours where there are too many to be told apart."""
+        begins, size = binned(len(x0), self.low, BARS)
+        if size == 1:
+            return x0, x1, parts
+        ends = np.append(begins[1:], len(x0))
+        return x0[begins], x1[ends - 1], [np.add.reduceat(part, begins) / (ends - begins) for part in parts]
+
+    def scope(self) -> tuple[str, np.ndarray]:
+        """What the legend's figures are of, and these rows of ``tokens``: the token pointed at (of any phase), else the decode tokens
+        of the range, else those shown."""
+        table, token = self.recording.tokens, self.selection.hover_token
+        if token is not None and token < len(table):
+            rows = table.rows(token, token + 1)
+            return f"token {token}" + (" (prefill)" if rows["phase"][0] == Phase.PREFILL else ""), rows
+        span = self.range()
+        low, high = (self.low, self.high) if span is None else rows_within(self.recording, span)
+        rows = table.rows(low, high)
+        rows = rows[rows["phase"] == Phase.DECODE]
+        return f"{'mean of' if span is None else 'range:'} {len(rows)} token{'s' * (len(rows) != 1)}", rows
 
     # --- x ---------------------------------------------------------------------------------------------------------------
 

@@ -26,12 +26,13 @@ class Band:
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line with a text: above it, or below."""
+    """A height with a text: above it at the right, or below it at the left; and a line, unless the data draws that."""
 
     y: float
     text: str
     color: str
     below: bool = False
+    bare: bool = False
 
 
 class Stack:
@@ -134,7 +135,8 @@ class Marks(_ViewItem):
         if not frame.top() <= y <= frame.bottom():
             return
         painter.setPen(QPen(QColor(level.color), 1))
-        painter.drawLine(QPointF(frame.left(), y), QPointF(frame.right(), y))
+        if not level.bare:
+            painter.drawLine(QPointF(frame.left(), y), QPointF(frame.right(), y))
         metrics = painter.fontMetrics()
         width = metrics.horizontalAdvance(level.text)
         below = level.below or y - metrics.height() < frame.top()

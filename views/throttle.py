@@ -1,19 +1,18 @@
-"""The newest of many values, passed on at most ten times a second."""
+"""The newest of many values, passed on only so often."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QElapsedTimer, QObject, QTimer, Signal, Slot
 
-INTERVAL = 100  # ms: a slider emits hundreds of values a second, the engine wants a few
-
 
 class Throttle(QObject):
-    """``offer`` a value; ``ready`` gives the first at once and then the newest every ``INTERVAL`` ms while there are any."""
+    """``offer`` a value; ``ready`` gives the first at once and then the newest every ``interval`` ms while there are any."""
 
     ready = Signal(object)
 
-    def __init__(self, parent: QObject) -> None:
+    def __init__(self, interval: int, parent: QObject) -> None:
         super().__init__(parent)
+        self.interval = interval
         self._clock = QElapsedTimer()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -24,7 +23,7 @@ class Throttle(QObject):
         self._waiting = [value]
         if self._timer.isActive():
             return
-        rest = INTERVAL - self._clock.elapsed() if self._clock.isValid() else 0
+        rest = self.interval - self._clock.elapsed() if self._clock.isValid() else 0
         if rest <= 0:
             self.flush()
         else:

@@ -12,12 +12,13 @@ from engine.errors import EngineError
 from engine.settings import Effect, Setting, Value, parse_budget
 from views.colors import mix
 from views.theme import Theme
+from views.throttle import Throttle
 from views.tuning_budget import BytesEditor
 from views.tuning_editors import ChoiceEditor, Editor, NumberEditor, PathEditor, SwitchEditor, TextEditor
 from views.tuning_model import TuningModel
-from views.tuning_throttle import Throttle
 from views.units import format_bytes
 
+INTERVAL = 100  # ms: a slider emits hundreds of values a second, the engine wants a few
 NARROW = 380  # px: below, the badge says "token" instead of "next token"
 WHEN = {
     Effect.TOKEN: "A change takes effect from the next token on.",
@@ -71,7 +72,7 @@ class Row(QWidget):
     def __init__(self, setting: Setting, model: TuningModel, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setting, self._model, self._theme = setting, model, theme
-        self._throttle = Throttle(self)
+        self._throttle = Throttle(INTERVAL, self)
         self._throttle.ready.connect(self._send)
         self.editor = self._make()
         self._title = QLabel(setting.title, self)

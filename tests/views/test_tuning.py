@@ -9,10 +9,11 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QSlider, QSpinBox
 
 from engine.settings import SETTINGS, parse_budget
+from views.throttle import Throttle
 from views.tuning import TuningPanel
 from views.tuning_budget import STEPS, slider_position, slider_text
 from views.tuning_model import TuningModel
-from views.tuning_throttle import INTERVAL, Throttle
+from views.tuning_row import INTERVAL
 
 LOW, HIGH = 3_000_001, 48_999_999
 
@@ -188,7 +189,7 @@ def test_wheel_scrolls_the_panel_and_not_the_values(make_panel, qtbot) -> None:
 
 
 def test_throttle_gives_the_first_at_once_and_the_newest_later(qtbot, qapp) -> None:
-    throttle = Throttle(qapp)
+    throttle = Throttle(INTERVAL, qapp)
     given: list[object] = []
     throttle.ready.connect(given.append)
     for value in range(5):
