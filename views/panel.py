@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine.recording.recording import Recording
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
+from engine.recording.recording import Recording
 from views.selection import Selection
 from views.theme import Theme
 from views.tuning_model import TuningModel
