@@ -1,0 +1,83 @@
+"""The legend of the expert grid: swatches and scales with their words, in as many lines as it takes."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QRect, QSize, Qt
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from views.grid_shades import Key
+from views.theme import Theme
+
+SWATCH, SCALE, GAP = 11, 72, 12
+
+
+class GridLegend(QWidget):
+    """Paints ``keys``; its height follows its width."""
+
+    def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.theme = theme
+        self.keys: list[Key] = []
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def set_keys(self, keys: list[Key]) -> None:
+        if keys != self.keys:
+            self.keys = keys
+            self.setAccessibleName("Legend: " + ", ".join(f"{key.before} {key.text}".strip() for key in keys))
+            self.setFixedHeight(self.heightForWidth(self.width()))
+            self.updateGeometry()
+            self.update()
+
+    def heightForWidth(self, width: int) -> int:
+        return self._places(width)[-1].bottom() + 1 if self.keys else self.fontMetrics().height()
+
+    def sizeHint(self) -> QSize:
+        width = self._places(10_000)[-1].right() + 1 if self.keys else 100
+        return QSize(width, self.heightForWidth(width))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.setFixedHeight(self.heightForWidth(self.width()))
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(80, self.fontMetrics().height() + 2)
+
+    def _widths(self, key: Key) -> tuple[int, int, int]:
+        """Of the words before, the colours, the words after."""
+        metrics = self.fontMetrics()
+        before = metrics.horizontalAdvance(key.before) + 4 if key.before else 0
+        return before, SCALE if len(key.colors) > 1 else SWATCH, metrics.horizontalAdvance(key.text) + 4
+
+    def _places(self, width: int) -> list[QRect]:
+        height = self.fontMetrics().height() + 2
+        x = y = 0
+        places = []
+        for key in self.keys:
+            wide = sum(self._widths(key))
+            if x and x + wide > width:
+                x, y = 0, y + height
+            places.append(QRect(x, y, wide, height))
+            x += wide + GAP
+        return places
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        for key, place in zip(self.keys, self._places(self.width()), strict=True):
+            before, colors, _ = self._widths(key)
+            painter.setPen(QColor(self.theme.muted))
+            painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, key.before)
+            box = QRect(place.left() + before, place.center().y() - SWATCH // 2, colors, SWATCH)
+            if key.frame:
+                painter.setPen(QColor(key.colors[0]))
+                painter.drawRect(box.adjusted(0, 0, -1, -1))
+                painter.drawRect(box.adjusted(1, 1, -2, -2))
+            else:
+                for index, color in enumerate(key.colors):
+                    left, right = (box.left() + box.width() * place // len(key.colors) for place in (index, index + 1))
+                    painter.fillRect(QRect(left, box.top(), right - left, box.height()), QColor(color))
+                painter.setPen(QColor(self.theme.border))
+                painter.drawRect(box.adjusted(0, 0, -1, -1))
+            painter.setPen(QColor(self.theme.text))
+            painter.drawText(place.adjusted(before + colors + 4, 0, 4, 0), Qt.AlignmentFlag.AlignVCenter, key.text)
+        painter.end()
