@@ -1,0 +1,102 @@
+"""The docks: a default arrangement that answers at one glance, and the user's own between runs."""
+
+from __future__ import annotations
+
+import base64
+
+from PySide6.QtCore import QByteArray, Qt
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabWidget, QWidget
+
+VERSION = 1  # of the arrangement: a layout saved under another one is not restored
+LEFT, MIDDLE, RIGHT = ("text", "tuning"), ("grid", "timeline"), ("latency", "cache", "memory")
+TABBED = ("tuning", "inspector")
+_WIDTHS = (27, 43, 30)
+_HEIGHTS = {"text": 47, "tuning": 53, "grid": 50, "timeline": 50, "latency": 36, "cache": 32, "memory": 32}
+
+
+class DockArea(QMainWindow):
+    """A main window in the window, of docks only, so that strips above it stay out of their way."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent, Qt.WindowType.Widget)
+        self.setDockOptions(
+            QMainWindow.DockOption.AllowNestedDocks | QMainWindow.DockOption.AllowTabbedDocks | QMainWindow.DockOption.AnimatedDocks
+        )
+        self.setTabPosition(Qt.DockWidgetArea.AllDockWidgetAreas, QTabWidget.TabPosition.North)
+        self.setDocumentMode(True)
+        self.docks: dict[str, QDockWidget] = {}
+
+    def add(self, key: str, title: str, widget: QWidget) -> QDockWidget:
+        """Wrap a panel; ``arrange`` gives it its place."""
+        dock = QDockWidget(title, self)
+        dock.setObjectName(key)
+        dock.setWidget(widget)
+        dock.toggleViewAction().setText(title)
+        self.docks[key] = dock
+        self.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock)
+        return dock
+
+    def arrange(self) -> None:
+        """Put every dock where it is by default: text and tuning, grid over timeline, the charts."""
+        for dock in self.docks.values():
+            dock.setFloating(False)
+            self.removeDockWidget(dock)
+        columns = [[self.docks[key] for key in column if key in self.docks] for column in (LEFT, MIDDLE, RIGHT)]
+        columns = [column for column in columns if column]
+        for number, column in enumerate(columns):
+            if number == 0:
+                self.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, column[0])
+            else:
+                self.splitDockWidget(columns[number - 1][0], column[0], Qt.Orientation.Horizontal)
+        for column in columns:
+            for above, below in zip(column, column[1:], strict=False):
+                self.splitDockWidget(above, below, Qt.Orientation.Vertical)
+        front, back = (self.docks.get(key) for key in TABBED)
+        if front is not None and back is not None:
+            self.tabifyDockWidget(front, back)
+        elif back is not None:
+            self.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, back)
+        for dock in self.docks.values():
+            dock.show()
+        if front is not None:
+            front.raise_()
+        heads = [column[0].objectName() for column in columns]
+        self._proportion(dict(zip(heads, _WIDTHS, strict=False)), Qt.Orientation.Horizontal, self.width())
+        for keys in (LEFT, MIDDLE, RIGHT):
+            self._proportion({key: _HEIGHTS[key] for key in keys}, Qt.Orientation.Vertical, self.height())
+
+    def toggles(self) -> list[QAction]:
+        """The actions that hide and show each dock."""
+        return [dock.toggleViewAction() for dock in self.docks.values()]
+
+    def bring(self, key: str) -> None:
+        """Show a dock, in front of its tabs, with the keyboard in it."""
+        dock = self.docks[key]
+        dock.show()
+        dock.raise_()
+        dock.activateWindow()
+        dock.widget().setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def save(self) -> str:
+        """The arrangement as text."""
+        return packed(self.saveState(VERSION))
+
+    def restore(self, text: str) -> bool:
+        """Take a saved arrangement; False, and nothing changed, where it is none of this version."""
+        return bool(text) and self.restoreState(unpacked(text), VERSION)
+
+    def _proportion(self, shares: dict[str, int], orientation: Qt.Orientation, length: int) -> None:
+        present = {key: share for key, share in shares.items() if key in self.docks}
+        if present:
+            total = sum(present.values())
+            self.resizeDocks([self.docks[key] for key in present], [length * share // total for share in present.values()], orientation)
+
+
+def packed(data: QByteArray) -> str:
+    return base64.b64encode(data.data()).decode("ascii")
+
+
+def unpacked(text: str) -> QByteArray:
+    """Raises nothing: what is no base64 gives an empty array."""
+    return QByteArray.fromBase64(text.encode("ascii", "replace"))
