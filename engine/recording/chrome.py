@@ -1,0 +1,220 @@
+"""Chrome JSON, which ui.perfetto.dev and chrome://tracing open: slices, counters, and instants, streamed to a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+import numpy as np
+
+from engine.events import Phase, Residency, SpanKind
+from engine.recording.history import OUTCOME_NAMES
+from engine.recording.recording import Recording
+from engine.recording.tracks import Tracks
+from engine.settings import BY_NAME
+
+Report = Callable[[int, int], None]
+
+PID = 1
+REQUESTS, EVICTIONS, FIRST_TRACK = 1, 2, 10  # thread ids
+WIDTHS = (2, 3, 4, 8, 16)
+
+_TOKEN = 255  # as a span's kind: the pass itself, around its spans
+_STRIDE = 1 << 16  # rows in memory at once
+_KINDS = {int(kind): kind.name.lower() for kind in SpanKind}
+_OUTCOMES = {int(outcome): text for outcome, text in OUTCOME_NAMES.items()}
+
+
+def write_chrome(recording: Recording, out: TextIO, report: Report | None = None) -> int:
+    """Write the whole recording as one JSON object; returns the number of events.
+
+    ``ts`` and ``dur`` are µs with three decimals, so that no ns is lost. ``report`` is called with (spans written, of how many).
+    """
+    out.write('{"displayTimeUnit":"ms","otherData":' + _json(_about(recording)) + ',\n"traceEvents":[\n')
+    count = 0
+    for event in _events(recording, report):
+        out.write(",\n" + event if count else event)
+        count += 1
+    out.write("\n]}\n")
+    return count
+
+
+def _events(recording: Recording, report: Report | None) -> Iterator[str]:
+    model = recording.model.name if recording.model else "no model"
+    yield _meta("process_name", 0, {"name": f"EdgeMoE engine: {model}"})
+    yield from _thread(REQUESTS, "Requests", 0)
+    yield from _thread(EVICTIONS, "Evictions", 1000)
+    yield from _requests(recording)
+    yield from _instants(recording)
+    yield from _counters(recording)
+    yield from _evictions(recording)
+    tracks = Tracks()
+    yield from _slices(recording, tracks, report)
+    for track, (lane, number) in enumerate(tracks.lanes):
+        name = f"I/O slot {lane}" if lane else "Token loop"
+        yield from _thread(FIRST_TRACK + track, f"{name} ({number + 1})" if number else name, 10 * (lane + 1) + number)
+
+
+# --- slices -----------------------------------------------------------------------------------------------------------
+
+
+def _slices(recording: Recording, tracks: Tracks, report: Report | None) -> Iterator[str]:
+    pieces = recording.pieces
+    columns = ("start", "duration", "token", "layer", "expert", "kind", "lane", "bits", "outcome", "bytes")
+    for rows, done, total in _by_start(recording):
+        if report is not None:
+            report(done, total)
+        for start, duration, token, layer, expert, kind, lane, bits, outcome, nbytes in zip(
+            *(rows[name].tolist() for name in columns), strict=True
+        ):
+            track = tracks.place(lane, start, start + duration, nests=lane == 0)
+            if kind == _TOKEN:
+                text = pieces[token] if token < len(pieces) else ""
+                name = "prefill" if outcome == Phase.PREFILL else "decode"
+                args = f'"token":{token},"text":{_json(text)}'
+            else:
+                name, args = _KINDS.get(kind, "other"), f'"token":{token}'
+                if layer >= 0:
+                    name += f" L{layer}"
+                    args += f',"layer":{layer}'
+                if expert >= 0:
+                    name += f" E{expert}"
+                    args += f',"expert":{expert},"bits":{bits}'
+                if kind == SpanKind.READ:
+                    args += f',"bytes":{nbytes},"outcome":"{_OUTCOMES.get(outcome, outcome)}"'
+            category = "token" if kind == _TOKEN else _KINDS.get(kind, "other")
+            yield (
+                f'{{"ph":"X","pid":{PID},"tid":{FIRST_TRACK + track},"ts":{_us(start)},"dur":{_us(duration)},'
+                f'"name":"{name}","cat":"{category}","args":{{{args}}}}}'
+            )
+
+
+def _by_start(recording: Recording) -> Iterator[tuple[np.ndarray, int, int]]:
+    """All spans and passes by start, the longer first, in bounded memory; with the spans read so far, and of how many.
+
+    Rows are recorded when they end, so a later row may start earlier. The earliest start among the rows not read yet is known from
+    the column; what starts before it is complete.
+    """
+    spans, total = recording.spans, len(recording.spans)
+    waiting = _passes(recording)
+    starts = spans.column("start", 0, total)
+    stops = list(range(_STRIDE, total, _STRIDE))
+    horizons = [int(starts[stop:].min()) for stop in stops[-1:]]
+    for stop in reversed(stops[:-1]):
+        horizons.append(min(horizons[-1], int(starts[stop : stop + _STRIDE].min())))
+    del starts
+    begin = 0
+    for stop, horizon in zip([*stops, total], [*reversed(horizons), None], strict=True):
+        waiting = np.concatenate([waiting, spans.rows(begin, stop)])
+        begin = stop
+        waiting = waiting[np.lexsort((waiting["kind"] != _TOKEN, -waiting["duration"], waiting["start"]))]
+        ready = len(waiting) if horizon is None else int(np.searchsorted(waiting["start"], horizon, side="left"))
+        yield waiting[:ready], stop, total
+        waiting = waiting[ready:]
+
+
+def _passes(recording: Recording) -> np.ndarray:
+    """The rows of ``tokens`` as spans around the others; the phase stands in ``outcome``."""
+    tokens = recording.tokens.rows()
+    rows = np.zeros(len(tokens), recording.spans.dtype)
+    for name in ("start", "duration"):
+        rows[name] = tokens[name]
+    rows["token"], rows["kind"], rows["outcome"] = np.arange(len(tokens)), _TOKEN, tokens["phase"]
+    return rows
+
+
+def _requests(recording: Recording) -> Iterator[str]:
+    ends = {message.request: message for message in recording.finished}
+    for began in recording.requests:
+        finished = ends.get(began.request)
+        end = max(began.time, finished.time if finished else recording.duration)
+        args = {"prompt": began.prompt, "ended": finished.reason if finished else "not in this recording"}
+        yield _event("X", REQUESTS, began.time, f"request {began.request + 1}", "request", args, f'"dur":{_us(end - began.time)},')
+
+
+# --- instants and counters --------------------------------------------------------------------------------------------
+
+
+def _instants(recording: Recording) -> Iterator[str]:
+    for change in recording.changes:
+        title = BY_NAME[change.name].title if change.name in BY_NAME else change.name
+        args = {"name": change.name, "old": change.old, "new": change.new, "effective": change.effective, "token": change.token}
+        yield _event("i", REQUESTS, change.time, f"{title}: {change.old} → {change.new}", "setting", args, '"s":"g",')
+    for failed in recording.failures:
+        yield _event("i", REQUESTS, failed.time, "failed", "failure", {"text": failed.text}, '"s":"g",')
+
+
+def _evictions(recording: Recording) -> Iterator[str]:
+    table, total = recording.residency, len(recording.residency)
+    for begin in range(0, total, _STRIDE):
+        rows = table.rows(begin, min(begin + _STRIDE, total))
+        rows = rows[rows["state"] == Residency.ABSENT]
+        for time, token, layer, expert, score in zip(
+            *(rows[name].tolist() for name in ("time", "token", "layer", "expert", "score")), strict=True
+        ):
+            args = {"token": token, "layer": layer, "expert": expert, "score": score if np.isfinite(score) else str(score)}
+            yield _event("i", EVICTIONS, time, f"evict L{layer} E{expert}", "eviction", args, '"s":"t",')
+
+
+def _counters(recording: Recording) -> Iterator[str]:
+    tokens, samples = recording.tokens.rows(), recording.samples.rows()
+    ends = (tokens["start"] + tokens["duration"]).tolist()
+    times = samples["time"].tolist()
+    for name, column in (("Expert bytes resident", "resident_bytes"), ("Expert budget", "budget_bytes"), ("KV cache bytes", "kv_bytes")):
+        both = sorted(zip(ends + times, tokens[column].tolist() + samples[column].tolist(), strict=True))
+        yield from _counter(name, both)
+    for name, column in (("Engine RSS", "rss"), ("Bytes read, by the kernel", "read_bytes"), ("Major faults", "major_faults")):
+        yield from _counter(name, zip(times, samples[column].tolist(), strict=True))
+    yield from _counter("Bytes read on demand per token", zip(tokens["start"].tolist(), tokens["demand_bytes"].tolist(), strict=True))
+    by_width = [tokens[f"resident_{bits}"].tolist() for bits in WIDTHS]
+    for end, *held in zip(ends, *by_width, strict=True):
+        args = {f"{bits} bits": nbytes for bits, nbytes in zip(WIDTHS, held, strict=True)}
+        yield _event("C", 0, end, "Expert bytes by width", "counter", args)
+
+
+def _counter(name: str, points: Iterable[tuple[int, int]]) -> Iterator[str]:
+    for time, value in points:
+        yield _event("C", 0, time, name, "counter", {"value": value})
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def _about(recording: Recording) -> dict[str, Any]:
+    """Settings, machine and model: what one must know to read the trace, or to record it again."""
+    model = msgspec.to_builtins(recording.model, str_keys=True) if recording.model else None
+    if model is not None:
+        del model["path"], model["store"]  # folders of the machine it was recorded on
+    return {
+        "application": "EdgeMoE Studio", "version": recording.version,
+        "recorded": datetime.fromtimestamp(recording.wall, UTC).isoformat() if recording.wall else None,
+        "machine": msgspec.to_builtins(recording.machine) if recording.machine else None, "model": model,
+        "settings": recording.settings, "effective": recording.effective, "lost_records": recording.lost, "damage": recording.damage,
+    }  # fmt: skip
+
+
+def _event(phase: str, tid: int, time: int, name: str, category: str, args: dict[str, Any], more: str = "") -> str:
+    return (
+        f'{{"ph":"{phase}","pid":{PID},"tid":{tid},"ts":{_us(time)},{more}"name":{_json(name)},"cat":"{category}","args":{_json(args)}}}'
+    )
+
+
+def _thread(tid: int, name: str, place: int) -> Iterator[str]:
+    yield _meta("thread_name", tid, {"name": name})
+    yield _meta("thread_sort_index", tid, {"sort_index": place})
+
+
+def _meta(name: str, tid: int, args: dict[str, Any]) -> str:
+    return f'{{"ph":"M","pid":{PID},"tid":{tid},"ts":0,"name":"{name}","args":{_json(args)}}}'
+
+
+def _us(ns: int) -> str:
+    """Nanoseconds as microseconds, exactly."""
+    return f"{'-' if ns < 0 else ''}{abs(ns) // 1000}.{abs(ns) % 1000:03d}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
