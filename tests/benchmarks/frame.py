@@ -1,0 +1,85 @@
+"""What one frame of the expert grid and of the text costs: refresh and paint, with news in the recording each time.
+
+    QT_QPA_PLATFORM=offscreen python tests/benchmarks/frame.py
+
+The aim is a frame far below 16 ms at 48 × 128 experts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+from PySide6.QtWidgets import QApplication
+
+from engine.events import Batch
+from engine.recording.recording import Recording
+from tests.factory import make_messages
+from views.grid import GridPanel
+from views.grid_shades import MODES
+from views.inspector import InspectorPanel
+from views.panel import Panel
+from views.selection import Selection
+from views.text import TextPanel
+from views.theme import DARK
+from views.tuning_model import TuningModel
+
+SHAPES = ((8, 16, 2), (48, 128, 8))
+SIZE = (1000, 520)
+
+
+def measure(app: QApplication, panel: Panel, messages: list) -> np.ndarray:
+    """Milliseconds of refresh and paint for each message fed, [n, 2]."""
+    times = []
+    for message in messages:
+        panel.recording.append(message)
+        begin = time.perf_counter()
+        panel.tick(force=True)
+        between = time.perf_counter()
+        panel.repaint()
+        app.processEvents()
+        times.append((between - begin, time.perf_counter() - between))
+    return 1000 * np.array(times)
+
+
+def report(name: str, times: np.ndarray) -> None:
+    total = times.sum(axis=1)
+    refresh, paint = np.median(times, axis=0)
+    print(f"{name:<28} refresh {refresh:6.2f} ms  paint {paint:6.2f} ms  "
+          f"p50 {np.median(total):6.2f}  p99 {np.percentile(total, 99):6.2f} ms")  # fmt: skip
+
+
+def main() -> None:
+    app = QApplication.instance() or QApplication([])
+    for layers, experts, top_k in SHAPES:
+        everything = list(make_messages(layers, experts, top_k, tokens=180))
+        cut = next(index for index, message in enumerate(everything) if isinstance(message, Batch)) + 1
+        rest = [message for message in everything[cut:] if isinstance(message, Batch)]
+        panels: list[tuple[str, type[Panel], str]] = [(f"grid {title}", GridPanel, key) for key, title, _ in MODES]
+        panels += [("text", TextPanel, ""), ("inspector", InspectorPanel, "")]
+        for name, kind, mode in panels:
+            recording, selection = Recording(), Selection()
+            for message in everything[:cut]:
+                recording.append(message)
+            panel = kind(recording, selection, TuningModel(), DARK)
+            panel.resize(*SIZE)
+            panel.show()
+            app.processEvents()
+            if isinstance(panel, GridPanel):
+                panel.modes.choose(mode)
+            selection.pick(layer=1, expert=3)
+            measure(app, panel, rest[:5])
+            report(f"{layers}x{experts} {name}", measure(app, panel, rest[5:]))
+            panel.close()
+            panel.deleteLater()
+            app.processEvents()
+
+
+if __name__ == "__main__":
+    main()
