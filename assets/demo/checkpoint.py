@@ -3,6 +3,7 @@
 Both are safetensors and JSON, each file put in place whole, so that neither a crash nor a reader halfway sees half.
 """
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -35,7 +36,7 @@ def export(model, tokenizer, folder):
     """
     folder = Path(folder)
     part = folder.with_name(folder.name + ".part")
-    model.save_pretrained(part)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(part)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END,
@@ -57,8 +58,3 @@ def size(model):
     total = sum(p.numel() for p in model.parameters())
     experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
     return total, experts, total - experts + experts * config.num_experts_per_tok // config.num_experts
-
-
-def to_half(model):
-    """Return the model converted in place to bf16."""
-    return model.to(torch.bfloat16)

@@ -14,6 +14,11 @@ from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
 
+def compute_type():
+    """Return the number type that training computes in: 16 bits where the processor multiplies them fast, else 32."""
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
 def build(shape, vocabulary, end_id, context, seed):
     """Return an untrained model at 32 bits.
 

@@ -1,7 +1,7 @@
 """The optimizer: Muon for matrices, one expert at a time, and Adam for the rest.
 
-The model computes at 16 bits; the optimizer keeps the weights themselves at 32 bits and writes them back rounded after
-every step. Muon replaces a matrix's averaged gradient by the nearest orthogonal matrix, so that all its directions
+The model may compute at 16 bits; the optimizer keeps the weights themselves at 32 bits and writes them back rounded
+after every step. Muon replaces a matrix's averaged gradient by the nearest orthogonal matrix, so that all its directions
 learn alike. Fused experts are a stack of matrices, and the two halves of a fused gate and up projection are two
 matrices: each is made orthogonal alone.
 
@@ -14,14 +14,14 @@ import torch
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(stack, rounds=5):
-    """Return the nearly orthogonal matrices closest to those of `stack` [S, O, I], at 16 bits."""
+def orthogonalise(stack, dtype=torch.bfloat16, rounds=5):
+    """Return the nearly orthogonal matrices closest to those of `stack` [S, O, I], computed in `dtype`."""
     a, b, c = QUINTIC
-    x = stack.bfloat16()
+    x = stack.to(dtype)
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.transpose(1, 2).contiguous()
-    x = x / (x.float().flatten(1).norm(dim=1).bfloat16()[:, None, None] * 1.02 + 1e-7)
+    x = x / (x.float().flatten(1).norm(dim=1).to(dtype)[:, None, None] * 1.02 + 1e-7)
     for _ in range(rounds):
         gram = torch.bmm(x, x.transpose(1, 2))
         inner = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -71,7 +71,7 @@ class Optimizer:
     def _muon(self, name, grad, rate, momentum=0.95):
         weight, first = self.weights[name], self.first[name]
         first.lerp_(grad, 1 - momentum)
-        direction = orthogonalise(as_stack(name, grad.lerp(first, momentum)))
+        direction = orthogonalise(as_stack(name, grad.lerp(first, momentum)), self.live[name].dtype)
         outputs, inputs = direction.shape[1:]
         weight.mul_(1 - rate * self.decay)
         # A matrix with more outputs than inputs must step further to change its output as much.

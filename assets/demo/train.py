@@ -21,9 +21,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import numpy as np
 import torch
-from checkpoint import export, load_state, save_state, size, to_half
+from checkpoint import export, load_state, save_state, size
 from corpus import END, Windows, prepare
-from network import Trainee, build
+from network import Trainee, build, compute_type
 from optim import Optimizer
 from schedule import Schedule, parse_clock
 
@@ -65,9 +65,10 @@ class Training:
         self.width = 2 * options.context
         end_id, vocabulary = self.tokenizer.token_to_id(END), self.tokenizer.get_vocab_size()
         shape = {name: getattr(options, name) for name in SHAPE}
-        self.model = to_half(build(shape, vocabulary, end_id, self.width, options.seed))
+        self.model = build(shape, vocabulary, end_id, self.width, options.seed).to(compute_type())
         self.optimizer = Optimizer(self.model, MUON_RATE, ADAM_RATE)
-        self.trainee = Trainee(self.model, not options.no_compile)
+        # At 32 bits there is nothing to compile: grouped products are traced at 16 bits only.
+        self.trainee = Trainee(self.model, not options.no_compile and self.model.dtype == torch.bfloat16)
         facts = {"step": 0, "tokens": 0, "spent": 0.0, "drawn": {}, "best": None}
         self.path = self.work / "state.safetensors"
         if self.path.exists():
