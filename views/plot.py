@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt, Slot
-from PySide6.QtGui import QFont, QKeyEvent, QMouseEvent, QWheelEvent
+from PySide6.QtGui import QFont, QFontMetrics, QKeyEvent, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
 from engine.events import Phase
@@ -87,6 +87,12 @@ class Row:
         self.plot.addItem(curve, ignoreBounds=True)
         self.curves.append((curve, role))
         return curve
+
+    def fit_label(self, length: int) -> None:
+        """Show the axis' label where its ``length`` px fit beside the plot; the legend names the series anyway."""
+        fits = self.plot.getViewBox().height() >= length
+        if fits != self.axis.label.isVisible():
+            self.axis.showLabel(fits)
 
     def scale(self, value: float, unit: float = 1.0, exact: bool = False) -> None:
         """Let the axis reach from 0 to about ``value``: at once where that is more, only when it is much less otherwise."""
@@ -327,8 +333,10 @@ class ChartPanel(TimePanel):
         if self.by_token:
             low, high = float(self.low), float(max(self.high, self.low + 1))
         self._shown = low, high
+        metrics = QFontMetrics(self._small)
         for row in self.rows:
             row.plot.setXRange(low, high, padding=0)
+            row.fit_label(metrics.horizontalAdvance(row.axis.labelText))
         self.draw()
 
     def reset(self) -> None:
