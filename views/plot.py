@@ -152,7 +152,7 @@ class Canvas(pg.GraphicsLayoutWidget):
 class ChartPanel(TimePanel):
     """Concrete charts add rows in ``build``, and draw in ``refresh`` what lies in ``self.low`` … ``self.high`` (token rows)."""
 
-    every = 2
+    every = 3  # ten times a second: a chart is read, not watched for flashes
     hint = "Run a prompt to see this."
     fewest = FEWEST
 
@@ -204,6 +204,8 @@ class ChartPanel(TimePanel):
         plot.hideButtons()
         plot.getViewBox().disableAutoRange()
         plot.getViewBox().setDefaultPadding(0)
+        for each in (axis, bottom):
+            each.enableAutoSIPrefix(False)  # it lays the label out anew at every change of range
         axis.setWidth(AXIS)
         axis.setStyle(tickFont=self._small, tickLength=-3, tickTextOffset=4)
         axis.setLabel(label, **{"font-size": f"{self._small.pointSizeF():g}pt"})
