@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from app.demo import resolve_model
-from engine.errors import EngineError
 from engine.settings import BY_NAME, Value
 from profiles.devices import load_devices
+from profiles.profile import find
 
 _SETTINGS = ("budget", "bits", "plan", "eviction", "predictor", "device", "seed", "temperature", "top_k", "top_p",
              "repetition_penalty", "io_threads", "compute_threads", "dtype", "verify", "ignore_eos")  # fmt: skip
@@ -38,22 +38,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         setting = BY_NAME[name]
         parser.add_argument(f"--{name.replace('_', '-')}", default=None, metavar=setting.unit.upper() or "VALUE",
                             help=f"{setting.help} Default: {setting.default}".replace("%", "%%"))  # fmt: skip
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="a tuning profile: JSON with settings; options override it")
+    parser.add_argument("--profile", metavar="NAME", help="a tuning profile, by name or file; options override it")
 
 
 def chosen_settings(args: argparse.Namespace) -> dict[str, Value]:
     """Profile overlaid with options.
 
     Raises:
-        EngineError: the profile cannot be read.
+        EngineError: there is no such profile, or it cannot be read.
     """
-    values: dict[str, Value] = {}
-    if args.profile:
-        try:
-            values = json.loads(args.profile.read_text())
-            values = values.get("settings", values)  # type: ignore[assignment]
-        except (OSError, ValueError, AttributeError) as error:
-            raise EngineError(f"The profile {args.profile} cannot be read ({error})") from None
+    values: dict[str, Value] = dict(find(args.profile).settings) if args.profile else {}
     values.update({name: given for name in _SETTINGS if (given := getattr(args, name)) is not None})
     return values
 

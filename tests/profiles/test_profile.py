@@ -8,6 +8,7 @@ import pytest
 from engine.errors import EngineError
 from engine.settings import defaults
 from profiles import profile as profiles
+from profiles.devices import load_devices
 from profiles.profile import Profile
 
 
@@ -27,7 +28,7 @@ def test_default_profile_is_every_default() -> None:
 
 
 def test_names_of_devices_and_policies_are_the_engine_s_to_judge(tmp_path: Path) -> None:
-    own = Profile("phone", settings={"device": "some-phone"})
+    own = Profile("my-phone", settings={"device": "some-phone"})
     assert profiles.load(profiles.save(own, tmp_path)).settings == {"device": "some-phone"}
 
 
@@ -65,3 +66,11 @@ def test_names_that_cannot_be(tmp_path: Path) -> None:
         profiles.save(Profile("default"), tmp_path)
     with pytest.raises(EngineError, match="letter or a digit"):
         profiles.save(Profile("///"), tmp_path)
+
+
+def test_every_built_in_profile_can_be_read_and_names_devices_that_are_there() -> None:
+    known = profiles.built_in()
+    assert len(known) >= 4
+    for profile in known:
+        assert profile.title and profile.help
+        assert profile.values()["device"] in load_devices()
