@@ -1,0 +1,293 @@
+"""The prompt, and the text that came of it: every token on a tint of what it cost."""
+
+from __future__ import annotations
+
+import numpy as np
+from PySide6.QtCore import Qt, Signal, Slot
+from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent
+from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QSplitter, QToolButton, QVBoxLayout, QWidget
+
+from engine.events import Phase
+from engine.recording.recording import Recording
+from profiles.prompts import load_prompts
+from views.expert_uses import ExpertUses
+from views.grid_legend import GridLegend
+from views.panel import Panel
+from views.prompt_box import PromptBox
+from views.segments import Segments
+from views.selection import Selection
+from views.text_canvas import TextCanvas
+from views.text_tints import MISSES, MODES, Tints, palette
+from views.theme import Theme
+from views.throttle import Throttle
+from views.timeaxis import rows_within
+from views.tuning_model import TuningModel
+from views.units import format_bytes, format_duration
+
+HOVER_INTERVAL = 33  # ms: every other panel redraws when the mouse moves here
+EMPTY = "Run the prompt above (Ctrl+Return): its text appears here, token by token."
+BYTES = ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")
+LONGEST = 24  # characters of a piece that the status line shows
+
+
+class TextPanel(Panel):
+    """Prompt editor over the text of all requests, with the modes of the tint and a line about the token pointed at."""
+
+    key = "text"
+    title = "Text"
+    keys = [
+        ("Ctrl+Return", "Run the prompt (in the editor)"),
+        ("← →", "Pin the token before, after"),
+        ("Home, End", "Pin the first, the last token"),
+        ("Esc", "Let go of the token"),
+        ("Ctrl+C", "Copy the request's text"),
+    ]
+    submitted = Signal(str)
+
+    def __init__(
+        self, recording: Recording, selection: Selection, settings: TuningModel, theme: Theme, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(recording, selection, settings, theme, parent)
+        self.tints, self.uses = Tints(recording), ExpertUses()
+        self._requests = 0  # of the recording, in the text already
+        self._note = ""
+        self.build()
+        self.restyle(theme)
+        selection.changed.connect(self._selected)
+        selection.hovered.connect(self._hovered)
+
+    def build(self) -> None:
+        self.box = PromptBox(load_prompts(), self)
+        self.modes = Segments(MODES, self)
+        self.legend = GridLegend(self.theme, self)
+        self.copy = QToolButton(self)
+        self.copy.setText("Copy")
+        self.copy.setAutoRaise(True)
+        self.copy.setToolTip("Copy prompt and text of the request of the pinned token, else of the last (Ctrl+C)")
+        self.canvas = TextCanvas(self.theme, self.tints.steps, self._used, self._heading, self)
+        self.canvas.message = EMPTY
+        self.status = QLabel(self)
+        self.status.setWordWrap(True)
+        self.status.setTextFormat(Qt.TextFormat.PlainText)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        self._hover = Throttle(HOVER_INTERVAL, self)
+        self._arrange()
+        self.setFocusProxy(self.box)
+        self.box.submitted.connect(self.submitted)
+        self.modes.changed.connect(self._mode_changed)
+        self.copy.clicked.connect(self.copy_request)
+        self.canvas.pointed.connect(self._hover.offer)
+        self.canvas.clicked.connect(self._pin)
+        self._hover.ready.connect(self._tell_hover)
+
+    def prompt(self) -> str:
+        """The prompt in the editor."""
+        return self.box.text()
+
+    # --- Panel ---------------------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        self.tints.show(self.recording)
+        self.uses.clear()
+        self._requests, self._note = 0, ""
+        self.canvas.text.clear()
+        self.canvas.follow()
+
+    def refresh(self) -> None:
+        if self._feed():
+            self.tints.refit()
+            self.legend.set_keys(self.tints.legend(self.theme))
+            self._point()
+            self.canvas.extend()
+        self._describe()
+
+    def restyle(self, theme: Theme) -> None:
+        self.theme = self.legend.theme = theme
+        self.box.restyle(theme)
+        self.modes.restyle(theme)
+        self.status.setStyleSheet(f"color: {theme.text}")
+        self._tint()
+        self.refresh()
+
+    # --- the text ------------------------------------------------------------------------------------------------------
+
+    def _feed(self) -> bool:
+        """Take over what the recording has more; whether there was anything."""
+        text, requests = self.canvas.text, self.recording.requests
+        rows = min(len(self.recording.tokens), len(self.recording.pieces))
+        before = text.rows, self._requests
+        while True:
+            due = requests[self._requests].first_token if self._requests < len(requests) else rows
+            for piece in self.recording.pieces[text.rows : min(due, rows)]:
+                text.add_token(piece)
+            if self._requests == len(requests) or due > text.rows:
+                break
+            text.add_request(self._requests, requests[self._requests].prompt)
+            self._requests += 1
+        return before != (text.rows, self._requests)
+
+    def _rows_of(self, request: int) -> tuple[int, int]:
+        """First and one past the last token row of a request."""
+        requests = self.recording.requests
+        stop = requests[request + 1].first_token if request + 1 < len(requests) else self.canvas.text.rows
+        return requests[request].first_token, stop
+
+    def _heading(self, request: int) -> str:
+        began = self.recording.requests[request]
+        count = len(began.prompt_pieces)
+        parts = [f"Request {request + 1}", f"{count} prompt token{'s' * (count != 1)}"]
+        first, stop = self._rows_of(request)
+        if stop > first:
+            parts += [f"TTFT {format_duration(float(self.recording.tokens.column('duration', first, first + 1)[0]))}", f"{stop - first} new"]
+        reason = next((end.reason for end in self.recording.finished if end.request == began.request), "")
+        return " · ".join(parts) + (f" ({reason})" if reason in ("stopped", "failed") else "")
+
+    def _request_shown(self) -> int:
+        """Index of the request of the pinned token, else of the last."""
+        pinned, requests = self.selection.picked.token, self.recording.requests
+        if pinned is None:
+            return len(requests) - 1
+        return max((index for index, began in enumerate(requests) if began.first_token <= pinned), default=-1)
+
+    @Slot()
+    def copy_request(self) -> None:
+        """Put prompt and text of one request on the clipboard."""
+        request = self._request_shown()
+        if request < 0:
+            return
+        text = self.recording.requests[request].prompt + "".join(self.recording.pieces[slice(*self._rows_of(request))])
+        QGuiApplication.clipboard().setText(text)
+        self._note = f"Copied request {request + 1}: {len(text):,} characters."
+        self._describe()
+
+    # --- pointing ------------------------------------------------------------------------------------------------------
+
+    def _point(self) -> None:
+        """Hand over to the canvas what is selected."""
+        picked, canvas = self.selection.picked, self.canvas
+        canvas.marked = range(0)
+        if picked.start is not None and picked.end is not None:
+            canvas.marked = range(*rows_within(self.recording, (picked.start, picked.end)))
+        canvas.hovered = self.selection.hover_token
+        if picked.token != canvas.pinned:
+            canvas.pinned = picked.token
+            if picked.token is not None:
+                canvas.reveal(picked.token)
+        canvas.viewport().update()
+
+    def _used(self, first: int, stop: int) -> set[int]:
+        """Which of these rows used the expert that is hovered, else the pinned one."""
+        picked = self.selection.picked
+        pinned = (picked.layer, picked.expert) if picked.layer is not None and picked.expert is not None else None
+        return self.uses.rows(self.recording, self.selection.hover_expert or pinned, first, stop)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        rows, pinned = self.canvas.text.rows, self.selection.picked.token
+        moves = {
+            Qt.Key.Key_Left: rows - 1 if pinned is None else pinned - 1, Qt.Key.Key_Right: rows - 1 if pinned is None else pinned + 1,
+            Qt.Key.Key_Home: 0, Qt.Key.Key_End: rows - 1,
+        }  # fmt: skip
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy_request()
+        elif event.key() in moves and rows:
+            self.selection.pick(token=min(max(moves[Qt.Key(event.key())], 0), rows - 1))
+        elif event.key() == Qt.Key.Key_Escape and pinned is not None:
+            self.selection.pick(token=None)
+        else:
+            super().keyPressEvent(event)
+
+    @Slot(int)
+    def _pin(self, row: int) -> None:
+        self.selection.pick(token=None if row == self.selection.picked.token else row)
+
+    @Slot(object)
+    def _tell_hover(self, row: int | None) -> None:
+        self.selection.hover(token=row)
+
+    @Slot()
+    def _selected(self) -> None:
+        self._note = ""
+        self._point()
+        self._describe()
+
+    @Slot()
+    def _hovered(self) -> None:
+        self._selected()
+
+    # --- tints and status ----------------------------------------------------------------------------------------------
+
+    @Slot(str)
+    def _mode_changed(self, mode: str) -> None:
+        self.tints.mode = mode
+        self._tint()
+
+    def _tint(self) -> None:
+        self.tints.refit()
+        self.canvas.restyle(self.theme, palette(self.tints.mode, self.theme))
+        self.legend.set_keys(self.tints.legend(self.theme))
+
+    def _describe(self) -> None:
+        token = self.selection.hover_token if self.selection.hover_token is not None else self.selection.picked.token
+        if self._note:
+            self.status.setText(self._note)
+        elif token is not None and token < self.canvas.text.rows:
+            self.status.setText(token_line(self.recording, token))
+        else:
+            self.status.setText(self._totals())
+
+    def _totals(self) -> str:
+        rows, requests = self.canvas.text.rows, len(self.recording.requests)
+        if not rows:
+            began = self.recording.requests[-1:] if self.recording.state == "running" else []
+            return f"Prefill of {len(began[0].prompt_pieces)} prompt tokens under way." if began else ""
+        durations = self.recording.tokens.column("duration")[self.recording.tokens.column("phase") == Phase.DECODE]
+        mean = f", decode {format_duration(float(np.mean(durations)))} a token" if len(durations) else ""
+        where = f" in {requests} requests" if requests > 1 else ""
+        return f"{rows:,} token{'s' * (rows != 1)}{where}{mean}. Point at a token; click to pin it."
+
+    # --- places --------------------------------------------------------------------------------------------------------
+
+    def _arrange(self) -> None:
+        """The editor over the rest, with a handle between."""
+        line = QHBoxLayout()
+        line.setSpacing(6)
+        self._scales = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self._scales.setSpacing(6)
+        self._scales.addWidget(self.modes)
+        self._scales.addWidget(self.legend, 1)
+        line.addLayout(self._scales, 1)
+        line.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignTop)
+        below = QWidget(self)
+        column = QVBoxLayout(below)
+        column.setContentsMargins(0, 2, 0, 0)
+        column.setSpacing(5)
+        column.addLayout(line)
+        column.addWidget(self.canvas, 1)
+        column.addWidget(self.status)
+        self.splitter = QSplitter(Qt.Orientation.Vertical, self)
+        self.splitter.addWidget(self.box)
+        self.splitter.addWidget(below)
+        self.splitter.setStretchFactor(1, 1)
+        self.splitter.setChildrenCollapsible(False)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 6, 8, 4)
+        layout.addWidget(self.splitter)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.status.setFixedHeight(self.status.fontMetrics().lineSpacing() * (1 if self.width() >= 640 else 2))
+
+
+def token_line(recording: Recording, row: int) -> str:
+    """What there is to say about one token in one line."""
+    token, piece = recording.tokens.rows(row, row + 1)[0], recording.pieces[row]
+    shown = repr(piece if len(piece) <= LONGEST else piece[:LONGEST] + "…") if piece else "part of a character"
+    misses, hits = sum(int(token[name]) for name in MISSES), int(token["hits"])
+    took = format_duration(float(token["duration"]))
+    if token["phase"] == Phase.PREFILL:
+        took = f"prefill of {int(token['tokens'])} in {took}"
+    return (
+        f"Token {row} {shown} · {took}, stall {format_duration(float(token['stall']))} · {hits} hit{'s' * (hits != 1)}, "
+        f"{misses} miss{'es' * (misses != 1)} · {format_bytes(sum(int(token[name]) for name in BYTES))} read · "
+        f"p {100 * np.exp(float(token['logprob'])):.3g}%"
+    )

@@ -1,0 +1,106 @@
+"""The tint of each token: its latency or its misses on a scale that stays put. No Qt here."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from engine.events import Outcome, Phase
+from engine.recording.recording import Recording
+from views.colors import mix, ramp
+from views.grid_shades import Key
+from views.theme import Theme
+from views.units import format_duration, nice_ceiling
+
+MODES = (
+    ("latency", "Latency", "Tint tokens by the time they took"),
+    ("misses", "Misses", "Tint tokens by how many of their experts had to be read"),
+)
+MISSES = tuple(outcome.name.lower() for outcome in Outcome if outcome != Outcome.HIT)  # columns of ``tokens``
+HUES = {"latency": "stall", "misses": "read"}  # roles of the theme
+STEPS = 25
+PREFILL = -1  # in place of a step: this token took a prefill, which is on no scale with the others
+_FAINT, _STRONG = 0.06, 0.62  # shares of the hue: text stays readable on all of them
+_FEW = 2  # percent of the tokens that may lie beyond either end
+
+
+class Scale:
+    """From ``low`` to ``high``, both round. Changed only when the values have left it or fill less than half of it."""
+
+    def __init__(self) -> None:
+        self.low, self.high = 0.0, 0.0
+
+    def fit(self, low: float, high: float) -> None:
+        """Hold ``low`` to ``high``."""
+        if self.high and self.low <= low and high <= self.high and high - low >= 0.4 * (self.high - self.low):
+            return
+        step = nice_ceiling((high - low) / 5)
+        self.low, self.high = math.floor(low / step) * step, max(math.ceil(high / step), math.floor(low / step) + 1) * step
+
+    def steps(self, values: np.ndarray) -> np.ndarray:
+        """Where values lie, 0 to STEPS - 1, [n]; those beyond an end are at the end."""
+        share = (values - self.low) / max(1e-9, self.high - self.low)
+        return np.clip(np.rint(share * (STEPS - 1)), 0, STEPS - 1).astype(int)
+
+
+def palette(mode: str, theme: Theme) -> list[str]:
+    """The tints of a mode from least to most."""
+    hue = getattr(theme, HUES[mode])
+    return ramp((mix(theme.base, hue, _FAINT), mix(theme.base, hue, _STRONG)), STEPS)
+
+
+class Tints:
+    """The steps of all tokens of one recording, in a mode."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.mode = MODES[0][0]
+        self.show(recording)
+
+    def show(self, recording: Recording) -> None:
+        """Take another recording."""
+        self.recording = recording
+        self._scales = {key: Scale() for key, _, _ in MODES}
+        self._counted = dict.fromkeys(self._scales, 0)
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of the mode."""
+        return self._scales[self.mode]
+
+    def values(self, first: int, stop: int | None = None) -> np.ndarray:
+        """Latency in ns or misses of these rows, [n]."""
+        table = self.recording.tokens
+        names = ("duration",) if self.mode == "latency" else MISSES
+        return sum((table.column(name, first, stop).astype(float) for name in names[1:]), table.column(names[0], first, stop).astype(float))
+
+    def refit(self) -> None:
+        """Let the scale hold all but the most extreme of the decode tokens."""
+        count = len(self.recording.tokens)
+        if count == self._counted[self.mode]:
+            return
+        self._counted[self.mode] = count
+        values = self.values(0)[self.recording.tokens.column("phase") == Phase.DECODE]
+        if not len(values):
+            return
+        low, high = np.percentile(values, (_FEW, 100 - _FEW))
+        # Differences that do not matter should not look as if they did: the scale spans at least a factor of two.
+        self.scale.fit(min(float(low), high / 2) if self.mode == "latency" else 0.0, max(float(high), 1.0))
+
+    def steps(self, first: int, stop: int) -> list[int]:
+        """The step of each of these rows, or PREFILL."""
+        steps = self.scale.steps(self.values(first, stop))
+        steps[self.recording.tokens.column("phase", first, stop) == Phase.PREFILL] = PREFILL
+        return steps.tolist()
+
+    def legend(self, theme: Theme) -> list[Key]:
+        """The scale with its ends, and what the frame means."""
+        scale = self.scale
+        first = Key((theme.muted,), "prefill", frame=True)
+        if not scale.high:
+            return [Key(tuple(palette(self.mode, theme)), self.mode), first]
+        if self.mode == "latency":
+            low, high = format_duration(scale.low), format_duration(scale.high)
+        else:
+            low, high = f"{scale.low:.0f}", f"{scale.high:.0f} misses"
+        return [Key(tuple(palette(self.mode, theme)), high, before=low), first]
