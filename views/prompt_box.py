@@ -30,8 +30,7 @@ class PromptEditor(QPlainTextEdit):
 
     def height_of(self, lines: int) -> int:
         """Pixels that so many lines of text take."""
-        around = 2 * (self.frameWidth() + int(self.document().documentMargin()))
-        return lines * self.fontMetrics().lineSpacing() + around
+        return lines * self.fontMetrics().lineSpacing() + 2 * self.frameWidth() + int(self.document().documentMargin()) + 2
 
     def sizeHint(self) -> QSize:
         return QSize(280, self.height_of(LINES))

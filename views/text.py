@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-from PySide6.QtCore import Qt, Signal, Slot
-from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent
+from PySide6.QtCore import QPoint, QRect, Qt, Signal, Slot
+from PySide6.QtGui import QColor, QGuiApplication, QIcon, QKeyEvent, QKeySequence, QPainter, QPen, QPixmap, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QSplitter, QToolButton, QVBoxLayout, QWidget
 
-from engine.events import Phase
 from engine.recording.recording import Recording
 from profiles.prompts import load_prompts
 from views.expert_uses import ExpertUses
@@ -17,17 +15,17 @@ from views.prompt_box import PromptBox
 from views.segments import Segments
 from views.selection import Selection
 from views.text_canvas import TextCanvas
-from views.text_tints import MISSES, MODES, Tints, palette
+from views.text_status import counted, token_line, total_line
+from views.text_tints import MODES, Tints, palette
 from views.theme import Theme
 from views.throttle import Throttle
 from views.timeaxis import rows_within
 from views.tuning_model import TuningModel
-from views.units import format_bytes, format_duration
+from views.units import format_duration
 
 HOVER_INTERVAL = 33  # ms: every other panel redraws when the mouse moves here
 EMPTY = "Run the prompt above (Ctrl+Return): its text appears here, token by token."
-BYTES = ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")
-LONGEST = 24  # characters of a piece that the status line shows
+MARGIN, SPACING = 6, 4  # px
 
 
 class TextPanel(Panel):
@@ -61,7 +59,8 @@ class TextPanel(Panel):
         self.modes = Segments(MODES, self)
         self.legend = GridLegend(self.theme, self)
         self.copy = QToolButton(self)
-        self.copy.setText("Copy")
+        self.copy.setAccessibleName("Copy")
+        self.copy.setFixedWidth(24)
         self.copy.setAutoRaise(True)
         self.copy.setToolTip("Copy prompt and text of the request of the pinned token, else of the last (Ctrl+C)")
         self.canvas = TextCanvas(self.theme, self.tints.steps, self._used, self._heading, self)
@@ -95,8 +94,8 @@ class TextPanel(Panel):
 
     def refresh(self) -> None:
         if self._feed():
-            self.tints.refit()
-            self.legend.set_keys(self.tints.legend(self.theme))
+            if self.tints.refit():
+                self._explain()
             self._point()
             self.canvas.extend()
         self._describe()
@@ -105,6 +104,7 @@ class TextPanel(Panel):
         self.theme = self.legend.theme = theme
         self.box.restyle(theme)
         self.modes.restyle(theme)
+        self.copy.setIcon(copy_icon(theme.text))
         self.status.setStyleSheet(f"color: {theme.text}")
         self._tint()
         self.refresh()
@@ -134,11 +134,11 @@ class TextPanel(Panel):
 
     def _heading(self, request: int) -> str:
         began = self.recording.requests[request]
-        count = len(began.prompt_pieces)
-        parts = [f"Request {request + 1}", f"{count} prompt token{'s' * (count != 1)}"]
+        parts = [f"Request {request + 1}", counted(len(began.prompt_pieces), "prompt token")]
         first, stop = self._rows_of(request)
         if stop > first:
-            parts += [f"TTFT {format_duration(float(self.recording.tokens.column('duration', first, first + 1)[0]))}", f"{stop - first} new"]
+            took = float(self.recording.tokens.column("duration", first, first + 1)[0])
+            parts += [f"TTFT {format_duration(took)}", f"{stop - first:,} new"]
         reason = next((end.reason for end in self.recording.finished if end.request == began.request), "")
         return " · ".join(parts) + (f" ({reason})" if reason in ("stopped", "failed") else "")
 
@@ -198,7 +198,9 @@ class TextPanel(Panel):
 
     @Slot(int)
     def _pin(self, row: int) -> None:
-        self.selection.pick(token=None if row == self.selection.picked.token else row)
+        again = row == self.selection.picked.token
+        self.canvas.pinned = None if again else row  # it is in sight: nothing should scroll under the mouse
+        self.selection.pick(token=self.canvas.pinned)
 
     @Slot(object)
     def _tell_hover(self, row: int | None) -> None:
@@ -224,7 +226,17 @@ class TextPanel(Panel):
     def _tint(self) -> None:
         self.tints.refit()
         self.canvas.restyle(self.theme, palette(self.tints.mode, self.theme))
-        self.legend.set_keys(self.tints.legend(self.theme))
+        self._explain()
+
+    def _explain(self) -> None:
+        """The legend beside the modes: all of it where there is room, else the scale alone, below them where even that is too wide."""
+        room = self.width() - self.modes.sizeHint().width() - self.copy.width() - 2 * MARGIN - 2 * SPACING
+        keys = self.tints.legend(self.theme)
+        self.legend.set_keys(keys)
+        if self.legend.sizeHint().width() > room:
+            self.legend.set_keys(keys[:1])
+        beside = self.legend.sizeHint().width() <= room + 4
+        self._scales.setDirection(QBoxLayout.Direction.LeftToRight if beside else QBoxLayout.Direction.TopToBottom)
 
     def _describe(self) -> None:
         token = self.selection.hover_token if self.selection.hover_token is not None else self.selection.picked.token
@@ -233,26 +245,16 @@ class TextPanel(Panel):
         elif token is not None and token < self.canvas.text.rows:
             self.status.setText(token_line(self.recording, token))
         else:
-            self.status.setText(self._totals())
-
-    def _totals(self) -> str:
-        rows, requests = self.canvas.text.rows, len(self.recording.requests)
-        if not rows:
-            began = self.recording.requests[-1:] if self.recording.state == "running" else []
-            return f"Prefill of {len(began[0].prompt_pieces)} prompt tokens under way." if began else ""
-        durations = self.recording.tokens.column("duration")[self.recording.tokens.column("phase") == Phase.DECODE]
-        mean = f", decode {format_duration(float(np.mean(durations)))} a token" if len(durations) else ""
-        where = f" in {requests} requests" if requests > 1 else ""
-        return f"{rows:,} token{'s' * (rows != 1)}{where}{mean}. Point at a token; click to pin it."
+            self.status.setText(total_line(self.recording, self.canvas.text.rows))
 
     # --- places --------------------------------------------------------------------------------------------------------
 
     def _arrange(self) -> None:
         """The editor over the rest, with a handle between."""
         line = QHBoxLayout()
-        line.setSpacing(6)
+        line.setSpacing(SPACING)
         self._scales = QBoxLayout(QBoxLayout.Direction.LeftToRight)
-        self._scales.setSpacing(6)
+        self._scales.setSpacing(SPACING)
         self._scales.addWidget(self.modes)
         self._scales.addWidget(self.legend, 1)
         line.addLayout(self._scales, 1)
@@ -270,24 +272,22 @@ class TextPanel(Panel):
         self.splitter.setStretchFactor(1, 1)
         self.splitter.setChildrenCollapsible(False)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 6, 8, 4)
+        layout.setContentsMargins(MARGIN, 6, MARGIN, 4)
         layout.addWidget(self.splitter)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self.status.setFixedHeight(self.status.fontMetrics().lineSpacing() * (1 if self.width() >= 640 else 2))
+        self._explain()
 
 
-def token_line(recording: Recording, row: int) -> str:
-    """What there is to say about one token in one line."""
-    token, piece = recording.tokens.rows(row, row + 1)[0], recording.pieces[row]
-    shown = repr(piece if len(piece) <= LONGEST else piece[:LONGEST] + "…") if piece else "part of a character"
-    misses, hits = sum(int(token[name]) for name in MISSES), int(token["hits"])
-    took = format_duration(float(token["duration"]))
-    if token["phase"] == Phase.PREFILL:
-        took = f"prefill of {int(token['tokens'])} in {took}"
-    return (
-        f"Token {row} {shown} · {took}, stall {format_duration(float(token['stall']))} · {hits} hit{'s' * (hits != 1)}, "
-        f"{misses} miss{'es' * (misses != 1)} · {format_bytes(sum(int(token[name]) for name in BYTES))} read · "
-        f"p {100 * np.exp(float(token['logprob'])):.3g}%"
-    )
+def copy_icon(color: str) -> QIcon:
+    """One sheet before another."""
+    picture = QPixmap(32, 32)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setPen(QPen(QColor(color), 2))
+    painter.drawRect(QRect(5, 11, 15, 17))
+    painter.drawPolyline([QPoint(11, 11), QPoint(11, 4), QPoint(27, 4), QPoint(27, 22), QPoint(20, 22)])
+    painter.end()
+    return QIcon(picture)

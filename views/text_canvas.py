@@ -73,10 +73,10 @@ class TextCanvas(QAbstractScrollArea):
         self.newest.hide()
 
     def sizeHint(self) -> QSize:
-        return QSize(320, 8 * self._height)
+        return QSize(320, 5 * self._height)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(120, 3 * self._height)
+        return QSize(120, 2 * self._height)
 
     def extend(self) -> None:
         """The text has grown, or is another: bring scroll bar and picture in line."""
@@ -102,9 +102,9 @@ class TextCanvas(QAbstractScrollArea):
         top, bar = self.text.line_of(row) * self._height, self.verticalScrollBar()
         # A line of context stays above and below, where there is room for it.
         around = self._height if bar.pageStep() > 4 * self._height else 0
-        if top - around < bar.value():
+        if top < bar.value():
             bar.setValue(top - around)
-        elif top + self._height + around > bar.value() + bar.pageStep():
+        elif top + self._height > bar.value() + bar.pageStep():
             bar.setValue(top + self._height + around - bar.pageStep())
 
     def row_at(self, place: QPointF) -> int | None:

@@ -6,7 +6,7 @@ Widths are pixels. A ``row`` is a row of ``tokens``; text of a prompt belongs to
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -36,7 +36,7 @@ class Box:
 
 @dataclass(slots=True)
 class Line:
-    """``first``: no token before this row is on this line or below. ``request`` is the index of the request that a heading is of, else -1."""
+    """``first``: no token before this row is on this line or below. ``request``: index of the request that this heads, else -1."""
 
     first: int
     boxes: list[Box] = field(default_factory=list)
@@ -82,10 +82,12 @@ class TextLayout:
 
     def line_of(self, row: int) -> int:
         """Index of the line where a token begins."""
-        index = bisect_left(self.lines, row, key=lambda line: line.first)
-        if index and any(box.row == row for box in self.lines[index - 1].boxes):
-            return index - 1
-        return min(index, len(self.lines) - 1)
+        index = bisect_right(self.lines, row, key=lambda line: line.first) - 1
+        while index > 0 and not self._holds(index, row):
+            index -= 1
+        while index > 0 and self._holds(index - 1, row):
+            index -= 1
+        return index
 
     def row_at(self, line: int, x: float) -> int | None:
         """The token at an x of a line; None beside the text and on a prompt."""
@@ -96,6 +98,9 @@ class TextLayout:
         if index < 0 or boxes[index].row == PROMPT or x >= boxes[index].x + boxes[index].width:
             return None
         return boxes[index].row
+
+    def _holds(self, line: int, row: int) -> bool:
+        return any(box.row == row for box in self.lines[line].boxes)
 
     # --- one after another ---------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from engine.recording.recording import Recording
 from views.colors import mix, ramp
 from views.grid_shades import Key
 from views.theme import Theme
-from views.units import format_duration, nice_ceiling
+from views.units import nice_ceiling
 
 MODES = (
     ("latency", "Latency", "Tint tokens by the time they took"),
@@ -19,9 +19,10 @@ MODES = (
 )
 MISSES = tuple(outcome.name.lower() for outcome in Outcome if outcome != Outcome.HIT)  # columns of ``tokens``
 HUES = {"latency": "stall", "misses": "read"}  # roles of the theme
+UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3))
 STEPS = 25
 PREFILL = -1  # in place of a step: this token took a prefill, which is on no scale with the others
-_FAINT, _STRONG = 0.06, 0.62  # shares of the hue: text stays readable on all of them
+_FAINT, _STRONG = 0.06, 0.55  # shares of the hue: text stays readable on all of them
 _FEW = 2  # percent of the tokens that may lie beyond either end
 
 
@@ -31,12 +32,13 @@ class Scale:
     def __init__(self) -> None:
         self.low, self.high = 0.0, 0.0
 
-    def fit(self, low: float, high: float) -> None:
-        """Hold ``low`` to ``high``."""
+    def fit(self, low: float, high: float) -> bool:
+        """Hold ``low`` to ``high``; whether that took a change."""
         if self.high and self.low <= low and high <= self.high and high - low >= 0.4 * (self.high - self.low):
-            return
+            return False
         step = nice_ceiling((high - low) / 5)
         self.low, self.high = math.floor(low / step) * step, max(math.ceil(high / step), math.floor(low / step) + 1) * step
+        return True
 
     def steps(self, values: np.ndarray) -> np.ndarray:
         """Where values lie, 0 to STEPS - 1, [n]; those beyond an end are at the end."""
@@ -74,18 +76,18 @@ class Tints:
         names = ("duration",) if self.mode == "latency" else MISSES
         return sum((table.column(name, first, stop).astype(float) for name in names[1:]), table.column(names[0], first, stop).astype(float))
 
-    def refit(self) -> None:
-        """Let the scale hold all but the most extreme of the decode tokens."""
+    def refit(self) -> bool:
+        """Let the scale hold all but the most extreme of the decode tokens; whether it is another now."""
         count = len(self.recording.tokens)
         if count == self._counted[self.mode]:
-            return
+            return False
         self._counted[self.mode] = count
         values = self.values(0)[self.recording.tokens.column("phase") == Phase.DECODE]
         if not len(values):
-            return
+            return False
         low, high = np.percentile(values, (_FEW, 100 - _FEW))
         # Differences that do not matter should not look as if they did: the scale spans at least a factor of two.
-        self.scale.fit(min(float(low), high / 2) if self.mode == "latency" else 0.0, max(float(high), 1.0))
+        return self.scale.fit(min(float(low), high / 2) if self.mode == "latency" else 0.0, max(float(high), 1.0))
 
     def steps(self, first: int, stop: int) -> list[int]:
         """The step of each of these rows, or PREFILL."""
@@ -96,11 +98,7 @@ class Tints:
     def legend(self, theme: Theme) -> list[Key]:
         """The scale with its ends, and what the frame means."""
         scale = self.scale
-        first = Key((theme.muted,), "prefill", frame=True)
-        if not scale.high:
-            return [Key(tuple(palette(self.mode, theme)), self.mode), first]
-        if self.mode == "latency":
-            low, high = format_duration(scale.low), format_duration(scale.high)
-        else:
-            low, high = f"{scale.low:.0f}", f"{scale.high:.0f} misses"
-        return [Key(tuple(palette(self.mode, theme)), high, before=low), first]
+        units = UNITS if self.mode == "latency" else (("misses", 1.0),)
+        unit, size = next((unit for unit in units if scale.high >= unit[1]), units[-1])
+        ends = f"{scale.low / size:g}–{scale.high / size:g} {unit}" if scale.high else self.mode
+        return [Key(tuple(palette(self.mode, theme)), ends), Key((theme.muted,), "first token (prefill)", frame=True)]
