@@ -1,0 +1,88 @@
+"""Slices in words: what fits into one, and a line about it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.events import Phase, SpanKind
+from engine.recording.recording import Recording
+from views.grid_shades import OUTCOMES
+from views.timeline_shades import outcome_of
+from views.units import format_bytes, format_duration
+
+NAMES = {
+    SpanKind.ATTENTION: "attention", SpanKind.ROUTER: "router", SpanKind.EXPERT: "expert", SpanKind.STALL: "stall",
+    SpanKind.HEAD: "head", SpanKind.SAMPLE: "sampling", SpanKind.READ: "read",
+}  # fmt: skip
+LONGEST = 40  # characters of a token's text
+
+
+def names(span: np.void) -> tuple[str, ...]:
+    """Texts for a slice of ``spans``, the longest first."""
+    name, layer, expert = NAMES.get(span["kind"], "other"), int(span["layer"]), int(span["expert"])
+    place = f"L{layer}" if layer >= 0 else ""
+    if expert < 0:
+        return f"{name} {place}".strip(), name
+    who = f"{place} E{expert}"
+    if span["kind"] == SpanKind.STALL:
+        return f"stall: waits for {who}", f"stall {who}", "stall"
+    return f"{who} {span['bits']} bit", who, f"E{expert}", str(expert)
+
+
+def token_text(recording: Recording, token: int) -> str:
+    """A token's text as it can be printed on one line."""
+    piece = recording.pieces[token] if token < len(recording.pieces) else ""
+    return piece[:LONGEST].replace("\n", "⏎").replace("\t", "⇥")
+
+
+def token_names(recording: Recording, token: int) -> tuple[str, ...]:
+    """Texts for a slice of the tokens' lane, the longest first."""
+    row = recording.tokens.rows(token, token + 1)[0]
+    if row["phase"] == Phase.PREFILL:
+        return f"prefill, {_counted(int(row['tokens']), 'token')}", "prefill"
+    text = token_text(recording, token)
+    return text.strip() or "␣", str(token)
+
+
+def told(recording: Recording, span: np.void) -> str:
+    """One line about a span."""
+    kind, layer, expert = int(span["kind"]), int(span["layer"]), int(span["expert"])
+    name = {SpanKind.EXPERT: "Expert compute", SpanKind.STALL: "Stall, waiting for"}.get(kind, NAMES.get(kind, "other").capitalize())
+    where = ", ".join([f"layer {layer}"] * (layer >= 0) + [f"expert {expert}"] * (expert >= 0))
+    parts = [f"{name} {where}".strip() if kind == SpanKind.STALL else ": ".join(filter(None, (name, where)))]
+    if span["bits"]:
+        parts.append(f"{span['bits']} bit")
+    if kind == SpanKind.READ:
+        parts.append(format_bytes(int(span["bytes"])))
+    parts.append(format_duration(int(span["duration"])))
+    if kind == SpanKind.READ and span["duration"] > 0:
+        parts.append(f"{span['bytes'] / span['duration'] * 1e3:.0f} MB/s")
+    if (outcome := outcome_of(kind, span["outcome"])) is not None:
+        parts.append(OUTCOMES[outcome][1] if outcome else "read ahead")
+    parts.append(f"token {span['token']}" + _quoted(recording, int(span["token"])))
+    return " · ".join(parts)
+
+
+def token_told(recording: Recording, token: int) -> str:
+    """One line about a whole pass."""
+    row = recording.tokens.rows(token, token + 1)[0]
+    prefill = row["phase"] == Phase.PREFILL
+    uses = sum(int(row[name]) for name in ("hits", "first_touch", "capacity", "mispredicted", "late"))
+    parts = [f"Token {token}" + _quoted(recording, token)]
+    if prefill:
+        parts[0] += f", prefill of {_counted(int(row['tokens']), 'token')}"
+    parts.append(format_duration(int(row["duration"])))
+    for name, column in (("attention", "attention"), ("experts", "compute"), ("stall", "stall"), ("framework", "framework")):
+        parts.append(f"{name} {format_duration(int(row[column]))}")
+    if uses:
+        parts.append(f"hits {row['hits']} of {uses}")
+    return " · ".join(parts)
+
+
+def _quoted(recording: Recording, token: int) -> str:
+    text = token_text(recording, token)
+    return f" “{text}”" if text else ""
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
