@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TOKENS, COMPUTE, SLOT, LAYER = 18, 24, 18, 11  # least heights, px; slots shrink further where there are many
+TOKENS, COMPUTE, SLOT, LAYER = 18, 24, 18, 12  # least heights, px; slots shrink further where there are many
 SMALLEST = 5
 
 
@@ -39,13 +39,13 @@ class Lanes:
         self.layers, self.top = layers, top
         room = bottom - top - TOKENS - COMPUTE
         if self.expanded and layers:
-            slot = _bounded(room * 2 // (5 * slots), SMALLEST, SLOT)
+            slot = _bounded(room // (2 * slots), SMALLEST, SLOT)
             height = _bounded((room - slot * slots) // layers, LAYER, TOKENS)
             self.fits = _bounded((room - slot * slots) // height, 1, layers)
             compute = COMPUTE
         else:
-            slot = _bounded(room * 2 // (3 * slots), SMALLEST, SLOT + 12)
-            compute = _bounded(COMPUTE + room - slot * slots, COMPUTE, 3 * COMPUTE)
+            slot = _bounded(room * 2 // (3 * slots), SMALLEST, 2 * SLOT)
+            compute = _bounded(COMPUTE + room - slot * slots, COMPUTE, 6 * COMPUTE)
             height = self.fits = 0
         self.scroll_to(self.first)
         plan = [("tokens", 0, "Tokens", TOKENS), ("compute", 0, "Compute", compute)]
@@ -67,6 +67,10 @@ class Lanes:
 
     def at(self, y: float) -> Lane | None:
         return next((lane for lane in self.shown if lane.top <= y < lane.bottom), None)
+
+    def like(self, lane: Lane) -> Lane | None:
+        """The same lane where it is now."""
+        return next((shown for shown in self.shown if (shown.kind, shown.index) == (lane.kind, lane.index)), None)
 
     def span(self, kind: str) -> tuple[int, int] | None:
         """Top and bottom of all lanes of a kind."""

@@ -24,7 +24,7 @@ from views.tuning_model import TuningModel
 
 MOST_SPANS = 30_000  # in a window; where there are more, tokens are drawn as totals
 STATS_INTERVAL = 200  # ms: figures must be readable while they change
-HINT = "Point at a slice to read about it. Wheel zooms, drag moves, Shift-drag selects a range, a click pins."
+HINT = "Point at a slice. Wheel zooms, drag moves, Shift-drag selects a range, click pins."
 EMPTY = "Run a prompt to see where its time goes: every token, every layer's work, every read from storage."
 
 
@@ -66,13 +66,14 @@ class TimelinePanel(TimePanel):
     ) -> None:
         super().__init__(recording, selection, settings, theme, parent)
         self.spans, self.totals = SpanCache(), SpanTotals()
+        self._inside = False  # the pointer is over the canvas
         self.build()
         self._style()
         self.navigator.left.connect(self._left)
 
     def build(self) -> None:
         self.canvas = TimelineCanvas(self.navigator, self.theme)
-        self.stats, self.line = TimelineStats(self.theme), Line()
+        self.stats, self.line = TimelineStats(self.theme, self), Line()
         self._figures = Throttle(STATS_INTERVAL, self)
         self._figures.ready.connect(self._show_figures)
         self.canvas.resized.connect(self._note_change)
@@ -90,19 +91,24 @@ class TimelinePanel(TimePanel):
         head.setSpacing(4)
         for button in buttons:
             head.addWidget(button)
-        head.addSpacing(4)
-        head.addWidget(self.line, 1)
+        head.addSpacing(6)
+        head.addWidget(self.stats.figures, 1)
         top = QVBoxLayout()
         top.setContentsMargins(8, 4, 8, 3)
-        top.setSpacing(3)
+        top.setSpacing(2)
         top.addLayout(head)
-        top.addWidget(self.stats)
+        top.addWidget(self.stats.work)
+        top.addWidget(self.stats.reads)
+        foot = QHBoxLayout()
+        foot.setContentsMargins(8, 2, 8, 3)
+        foot.addWidget(self.line)
         full, self._empty = QWidget(), QLabel(EMPTY)
         body = QVBoxLayout(full)
         body.setContentsMargins(0, 0, 0, 0)
         body.setSpacing(0)
         body.addLayout(top)
         body.addWidget(self.canvas, 1)
+        body.addLayout(foot)
         self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._empty.setWordWrap(True)
         self._empty.setMargin(16)
@@ -138,12 +144,12 @@ class TimelinePanel(TimePanel):
         self.canvas.marks = [(mark.time, mark.short) for mark in self.marks()]
         self.canvas.arrange(layers, self.totals.slots)
         window = self.window()
-        picture = Picture(recording, self.canvas.lanes.shown, window, int(self.canvas.span * self.canvas.ratio))
+        picture = Picture(recording, self.canvas.lanes.shown, window, int(self.canvas.span * self.canvas.ratio), self.canvas.ratio)
         if self._count(picture.low, picture.high) <= MOST_SPANS:
             self.spans.show(recording, window)
             picture.draw_spans(self.spans.rows)
         else:
-            picture.draw_totals(self.totals, self.canvas.ratio)
+            picture.draw_totals(self.totals)
         self.canvas.show_picture(picture, window, self._lit())
         self._figures.offer(self.range() or window)
 
@@ -177,6 +183,7 @@ class TimelinePanel(TimePanel):
 
     def hover_at(self, place: QPointF) -> None:
         """Point at the slice at ``place``, its token and its expert; beside all slices at the token of that time."""
+        self._inside = True
         found = self.canvas.pointed = self.canvas.slice_at(place)
         token = found.token if found else token_at(self.recording, self.time_at(place.x()))
         self.selection.hover(token=token, expert=found.expert if found else None)
@@ -204,7 +211,7 @@ class TimelinePanel(TimePanel):
 
     def _lit(self) -> tuple[int, int] | None:
         """The expert that is pointed at in another panel: here, where the pointer is, nothing may flicker."""
-        return None if self.canvas.underMouse() else self.selection.hover_expert
+        return None if self._inside else self.selection.hover_expert
 
     def _tell(self) -> None:
         pointed, token = self.canvas.pointed, self.selection.hover_token
@@ -223,7 +230,7 @@ class TimelinePanel(TimePanel):
 
     @Slot()
     def _left(self) -> None:
-        self.canvas.pointed = None
+        self.canvas.pointed, self._inside = None, False
         self._note_hover()
 
     def _button(self, text: str, tip: str, action: object) -> QToolButton:
@@ -242,7 +249,7 @@ class TimelinePanel(TimePanel):
         self._empty.setStyleSheet(f"color: {theme.muted}")
         self.setStyleSheet(
             f"QToolButton {{ border: 1px solid {theme.border}; border-radius: 4px; background: {theme.raised}; color: {theme.text};"
-            " padding: 1px 7px; }"
+            " padding: 1px 6px; }"
             f"QToolButton:hover {{ border-color: {theme.muted}; }}"
             f"QToolButton:checked {{ background: {theme.accent}; border-color: {theme.accent}; color: {readable(theme.accent)}; }}"
             f"QToolButton:focus {{ border-color: {theme.text}; }}"

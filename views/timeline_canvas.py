@@ -9,7 +9,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetrics, QImage, QKeyEvent, QMouse
 from PySide6.QtWidgets import QScrollBar, QSizePolicy, QWidget
 
 from views.colors import readable
-from views.lanes import Lane, Lanes
+from views.lanes import Lanes
 from views.navigator import Navigator
 from views.plot import AXIS
 from views.plotitems import Band, draw_marks
@@ -21,6 +21,7 @@ from views.timeline_text import names, token_names
 
 LEFT, RIGHT = AXIS + 2, 10  # px beside the lanes: as beside the charts, so that time lines up
 TICK_SPACE = 90  # px
+FRAMED = 6  # px: smaller slices get a dot instead of a frame
 TEXT_LANE = 12  # px: lower lanes hold no text
 
 
@@ -115,7 +116,7 @@ class TimelineCanvas(QWidget):
         ratio, inks = self.ratio, {}
         for lane in picture.lanes:
             inks.setdefault(lane.kind, [QColor(readable(color)) for color in colors(lane.kind, self.theme)])
-        for found, x0, x1, shade in picture.texts(ratio):
+        for found, x0, x1, shade in picture.texts():
             if found.lane.height < TEXT_LANE:
                 continue
             room = (x1 - x0) / ratio - 5
@@ -199,7 +200,7 @@ class TimelineCanvas(QWidget):
             rect = QRectF(4, middle - height / 2, LEFT - 10, height)
             painter.drawText(rect, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, lane.title)
             if lane.kind == "compute" and self.lanes.layers:
-                self._arrow(painter, QPointF(7, middle))
+                self._arrow(painter, QPointF(6, middle))
         painter.setPen(QPen(QColor(theme.grid), 1))
         painter.drawLines(lines)
         if self.marks:
@@ -209,29 +210,34 @@ class TimelineCanvas(QWidget):
 
     def _arrow(self, painter: QPainter, middle: QPointF) -> None:
         """Points down where the layers are unfolded, right where they are not."""
-        points = [QPointF(-4, -2), QPointF(4, -2), QPointF(0, 3)] if self.lanes.expanded else [QPointF(-2, -4), QPointF(3, 0), QPointF(-2, 4)]
+        right, down = ((-2, -4), (3, 0), (-2, 4)), ((-4, -2), (4, -2), (0, 3))
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(self.theme.muted))
-        painter.drawPolygon(QPolygonF([point + middle for point in points]))
+        painter.drawPolygon(QPolygonF([middle + QPointF(*point) for point in (down if self.lanes.expanded else right)]))
         painter.restore()
 
     def _paint_marked(self, painter: QPainter) -> None:
-        """The pinned or hovered expert's slices, framed."""
+        """The pinned or hovered expert's slices, framed, or a dot below them where they are small."""
         if self.picture is None or self.marked is None:
             return
-        rects = []
+        frames, dots = [], []
         for lane, x0, x1 in self.picture.places(self.marked):
-            left = LEFT + x0 / self.ratio
-            rects.append(QRectF(round(left), lane.top, max(1.0, round((x1 - x0) / self.ratio) - 1.0), lane.height - 2))
+            left, width = LEFT + x0 / self.ratio, (x1 - x0) / self.ratio
+            if width >= FRAMED:
+                frames.append(QRectF(round(left), lane.top, round(width) - 2.0, lane.height - 2))
+            else:
+                dots.append(QRectF(round(left + width / 2) - 1.0, lane.bottom - 5, 3, 4))
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.setPen(QPen(QColor(self.theme.text), 1))
-        painter.drawRects(rects)
+        painter.drawRects(frames)
+        painter.setPen(QPen(QColor(self.theme.base), 1))
+        painter.setBrush(QColor(self.theme.text))
+        painter.drawRects(dots)
 
     def _outline(self, painter: QPainter, pointed: Slice | None) -> None:
-        lane = next((lane for lane in self.lanes.shown if pointed and (lane.kind, lane.index) == (pointed.lane.kind, pointed.lane.index)), None)
-        if pointed is None or lane is None:
+        if pointed is None or (lane := self.lanes.like(pointed.lane)) is None:
             return
         left, right = max(LEFT - 2.0, self.x_of(pointed.start)), min(LEFT + self.span + 2.0, self.x_of(pointed.end))
         rect = QRectF(round(left), lane.top, max(2.0, round(right - left)), lane.height - 1)

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from PySide6.QtGui import QImage
 
-from engine.events import SPAN, SpanKind
+from engine.events import SPAN, Phase, SpanKind
 from engine.recording.recording import Recording
 from views.lanes import Lane
 from views.spantotals import SpanTotals
 from views.theme import Theme
 from views.timeaxis import Window, rows_within, token_ends
-from views.timeline_shades import DIM, FAINT, FRAMEWORK, SHADES, bins, coverage, dominant, stacked, table
+from views.timeline_shades import DIM, FRAMEWORK, SHADES, bins, coverage, snapped, stacked, table
 
 READABLE = 18  # px: no text in a slice below
 SEPARATE = 4  # px: slices from this on are set apart by a gap
+PARTS = ("attention", "router", "compute", "stall", "head", "sampling", "framework")  # columns of tokens by shade
 REACH = 2  # px beside a slice at which it is still pointed at
 MOST_TEXTS = 400
 
@@ -44,17 +45,20 @@ class Slice:
 
 
 class Picture:
-    """``lanes`` over ``window`` ns on ``width`` px. Fill it by ``draw_spans`` or ``draw_totals``, once."""
+    """``lanes`` over ``window`` ns on ``width`` px, ``ratio`` of them to a point of the screen.
 
-    def __init__(self, recording: Recording, lanes: Sequence[Lane], window: Window, width: int) -> None:
-        self.recording, self.lanes, self.window, self.width = recording, list(lanes), window, max(1, width)
+    Fill it by ``draw_spans`` or ``draw_totals``, once.
+    """
+
+    def __init__(self, recording: Recording, lanes: Sequence[Lane], window: Window, width: int, ratio: float) -> None:
+        self.recording, self.lanes, self.window, self.ratio = recording, list(lanes), window, ratio
+        self.width = max(1, width)
         self.low, self.high = rows_within(recording, window)
         self._starts = recording.tokens.column("start", self.low, self.high)
         self._ends = token_ends(recording, self.low, self.high)
         self.rows = np.empty(0, SPAN)
         self.detailed = False
         self._shades: list[np.ndarray] = []  # of each lane, [H, W]
-        self._faint: list[np.ndarray] = []  # where little of the pixel is covered, [H or 1, W]
 
     def x_of(self, times: np.ndarray | int) -> np.ndarray:
         """Times in ns as pixels."""
@@ -63,85 +67,76 @@ class Picture:
     # --- drawing -------------------------------------------------------------------------------------------------------
 
     def draw_spans(self, rows: np.ndarray) -> None:
-        """Every span as itself; where many share a pixel, the kind that has most of it."""
+        """Every span as itself; where many share a pixel, its column is shared among them."""
         self.detailed = True
         x0, x1 = self.x_of(rows["start"]), self.x_of(rows["start"] + rows["duration"])
         inside = (x1 >= 0) & (x0 <= self.width)
-        self.rows, x0, x1 = rows[inside], x0[inside], x1[inside]
-        lane, source = self._placed()
-        self._lane, self._source = lane, source
-        reads = self.rows["kind"] == SpanKind.READ
-        shade = np.where(reads, self.rows["outcome"], self.rows["kind"]).astype(np.int64)[source]
-        self._x0, self._x1 = x0[source], x1[source]
-        covered = self._covered(lane, shade, self._x0, self._x1)
-        tokens = self._number("tokens")
-        phase = self.recording.tokens.column("phase", self.low, self.high).astype(np.int64)
-        left, right = self.x_of(self._starts), self.x_of(self._ends)
-        covered[tokens] = coverage(phase, left, right, SHADES, self.width)
-        compute = self._number("compute")
+        self.rows = rows[inside]
+        self._lane, self._source = self._placed()
+        self._x0, self._x1 = x0[inside][self._source], x1[inside][self._source]
+        covered = self._covered(np.arange(len(self._lane)))
+        tokens, compute = self._number("tokens"), self._number("compute")
+        left, right = snapped(self.x_of(self._starts), self.x_of(self._ends))
+        covered[tokens] = coverage(self._phases(), left, right, SHADES, self.width)
         covered[compute, FRAMEWORK] = np.maximum(0, covered[tokens].sum(axis=0) - covered[compute].sum(axis=0))
-        shades, total = dominant(covered)
-        for number, x0, x1 in ((lane, self._x0, self._x1), (np.full(len(left), tokens), left, right)):
-            apart = (x1 - x0 >= SEPARATE) & (x1 < self.width) & (x1 >= 1)
-            shades[number[apart], x1[apart].astype(np.int64) - 1] = SHADES
-        self._shades = [row[None] for row in shades]
-        self._faint = [row[None] < 0.5 for row in total]
+        self._shades = [stacked(shares, self._tall(lane)) for lane, shares in zip(self.lanes, covered, strict=True)]
+        for lane, x0, x1 in ((self._lane, self._x0, self._x1), (np.full(len(left), tokens), left, right)):
+            self._part(lane, x0, x1)
 
-    def draw_totals(self, totals: SpanTotals, ratio: float) -> None:
-        """Each token's time stacked by kind, neighbours together where a token is below a pixel."""
+    def draw_totals(self, totals: SpanTotals) -> None:
+        """Each token's time shared by kind, neighbours together where a token is below a pixel."""
         table_ = self.recording.tokens
         begins, owner = bins(self.x_of(self._starts), self.x_of(self._ends), self.width)
-        duration = table_.column("duration", self.low, self.high)
+        duration, prefill = table_.column("duration", self.low, self.high), self._phases() == Phase.PREFILL
 
         def binned(values: np.ndarray) -> np.ndarray:
             return np.add.reduceat(values, begins, axis=0) if len(begins) else values[:0]
 
-        whole = binned(duration).astype(float)
+        whole = binned(duration)
         for lane in self.lanes:
-            filled = whole
             match lane.kind:
                 case "tokens":
-                    prefill = table_.column("phase", self.low, self.high) == 0
                     parts = binned(np.stack([duration * prefill, duration * ~prefill], axis=1))
                 case "compute":
-                    names = ("attention", "router", "compute", "stall", "head", "sampling", "framework")
-                    parts = binned(np.stack([table_.column(name, self.low, self.high) for name in names], axis=1))
+                    parts = binned(np.stack([table_.column(name, self.low, self.high) for name in PARTS], axis=1))
                 case "layer":
                     parts = binned(self._some(totals.work, lane.index + 1))
-                    filled = parts.sum(axis=1)
                 case _:
                     parts = binned(self._some(totals.reads, lane.index - 1))
-            self._shades.append(stacked(parts, filled, owner, max(1, int((lane.height - 2) * ratio))))
-            self._faint.append(np.zeros((1, self.width), bool))
+            filled = parts.sum(axis=1) if lane.kind == "layer" else whole
+            shares = parts.T / np.maximum(filled, 1)
+            shares = np.concatenate([shares, np.zeros((len(shares), 1))], axis=1)[:, owner]
+            self._shades.append(stacked(shares, self._tall(lane)))
 
     def paint(self, theme: Theme, lit: tuple[int, int] | None) -> list[QImage]:
-        """The lanes as images, [H, W] each, to be stretched to their height; with ``lit``, all but that expert's slices recede."""
+        """The lanes as images; with ``lit``, all but that expert's slices recede."""
         marked = self._lit(lit)
         images = []
-        for number, (lane, shades, faint) in enumerate(zip(self.lanes, self._shades, self._faint, strict=True)):
+        for number, (lane, shades) in enumerate(zip(self.lanes, self._shades, strict=True)):
             full = table(lane.kind, theme)
             if marked is None or lane.kind == "tokens":
-                pixels = np.where(faint, table(lane.kind, theme, FAINT)[shades], full[shades])
+                pixels = full[shades]
             else:
-                shade, total = marked
-                pixels = np.where(total[number] > 0, full[shade[number]], table(lane.kind, theme, DIM)[shades])
+                pixels = table(lane.kind, theme, DIM)[shades]
+                columns = np.flatnonzero(marked[number].any(axis=0))
+                pixels[:, columns] = full[marked[number][:, columns].argmax(axis=0)]
             height, width = pixels.shape
             images.append(QImage(pixels.tobytes(), width, height, width * 4, QImage.Format.Format_ARGB32_Premultiplied).copy())
         return images
 
     # --- asking --------------------------------------------------------------------------------------------------------
 
-    def texts(self, ratio: float) -> Iterator[tuple[Slice, float, float, int]]:
+    def texts(self) -> Iterator[tuple[Slice, float, float, int]]:
         """Slices in which a text may fit: with left and right px of what can be seen of them, and their shade."""
         tokens = self.lanes[self._number("tokens")]
         left, right = np.clip(self.x_of(self._starts), 0, self.width), np.clip(self.x_of(self._ends), 0, self.width)
-        phases = self.recording.tokens.column("phase", self.low, self.high)
-        for number in np.flatnonzero(right - left >= READABLE * ratio).tolist():
+        phases = self._phases()
+        for number in np.flatnonzero(right - left >= READABLE * self.ratio).tolist():
             yield self._pass(tokens, number), float(left[number]), float(right[number]), int(phases[number])
         if not self.detailed:
             return
         left, right = np.clip(self._x0, 0, self.width), np.clip(self._x1, 0, self.width)
-        for number in np.flatnonzero(right - left >= READABLE * ratio)[:MOST_TEXTS].tolist():
+        for number in np.flatnonzero(right - left >= READABLE * self.ratio)[:MOST_TEXTS].tolist():
             found = self._slice(number)
             read = found.lane.kind == "slot"
             yield found, float(left[number]), float(right[number]), int(found.span["outcome" if read else "kind"])
@@ -189,9 +184,27 @@ class Picture:
         shown = lane >= 0
         return lane[shown], source[shown]
 
-    def _covered(self, lane: np.ndarray, shade: np.ndarray, x0: np.ndarray, x1: np.ndarray) -> np.ndarray:
-        covered = coverage(lane * SHADES + shade, x0, x1, len(self.lanes) * SHADES, self.width)
+    def _phases(self) -> np.ndarray:
+        return self.recording.tokens.column("phase", self.low, self.high).astype(np.int64)
+
+    def _tall(self, lane: Lane) -> int:
+        """Pixels of a lane's slices: one point is left to the line below it."""
+        return max(1, round((lane.height - 1) * self.ratio))
+
+    def _covered(self, picked: np.ndarray) -> np.ndarray:
+        """How much of each pixel the picked slices cover, [G, SHADES, W]."""
+        rows = self.rows[self._source[picked]]
+        shade = np.where(rows["kind"] == SpanKind.READ, rows["outcome"], rows["kind"])
+        x0, x1 = snapped(self._x0[picked], self._x1[picked])
+        covered = coverage(self._lane[picked] * SHADES + shade, x0, x1, len(self.lanes) * SHADES, self.width)
         return covered.reshape(len(self.lanes), SHADES, self.width)
+
+    def _part(self, lane: np.ndarray, x0: np.ndarray, x1: np.ndarray) -> None:
+        """Leave a gap at the right of slices that are large enough."""
+        last = np.round(x1).astype(np.int64) - 1
+        large = (x1 - x0 >= SEPARATE) & (last >= 0) & (last < self.width)
+        for number, column in zip(lane[large].tolist(), last[large].tolist(), strict=True):
+            self._shades[number][:, column] = SHADES
 
     def _of(self, expert: tuple[int, int] | None) -> np.ndarray:
         """The slices of an expert."""
@@ -200,15 +213,8 @@ class Picture:
         rows = (self.rows["layer"] == expert[0]) & (self.rows["expert"] == expert[1])
         return np.flatnonzero(rows[self._source])
 
-    def _lit(self, expert: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray] | None:
-        if expert is None or not self.detailed:
-            return None
-        picked = self._of(expert)
-        rows = self.rows[self._source[picked]]
-        shade = np.where(rows["kind"] == SpanKind.READ, rows["outcome"], rows["kind"]).astype(np.int64)
-        # At least a pixel wide, so that it is seen.
-        right = np.maximum(self._x1[picked], np.floor(self._x0[picked]) + 1)
-        return dominant(self._covered(self._lane[picked], shade, self._x0[picked], right))
+    def _lit(self, expert: tuple[int, int] | None) -> np.ndarray | None:
+        return None if expert is None or not self.detailed else self._covered(self._of(expert)) > 0
 
     def _some(self, sums: np.ndarray, row: int) -> np.ndarray:
         """One row of the totals for the tokens shown; zeros for those not counted yet."""

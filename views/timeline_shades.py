@@ -1,4 +1,4 @@
-"""Colours of the timeline's slices, and lanes as rows of pixels: what covers each pixel most, or how its time is shared.
+"""Colours of the timeline's slices, and lanes as pixels: in each column the time under it is stacked by kind.
 
 A shade is an index among the colours of a lane. Shapes: N slices, W pixels across, H down, B bins of tokens, K shades, G lanes. No Qt here.
 """
@@ -15,7 +15,7 @@ WORK = ("attention", "router", "compute", "stall", "head", "head", "framework") 
 READ = ("hit", "first_touch", "capacity", "mispredicted", "late")  # by Outcome
 FRAMEWORK = int(SpanKind.READ)
 SHADES = len(WORK)
-FAINT, DIM = 0.45, 0.28  # share of the colour over the base
+DIM = 0.28  # share of the colour over the base where it recedes
 
 
 def colors(kind: str, theme: Theme) -> list[str]:
@@ -43,20 +43,21 @@ def coverage(row: np.ndarray, x0: np.ndarray, x1: np.ndarray, rows: int, width: 
     return (np.cumsum(whole.reshape(rows, -1), axis=1) + parts.reshape(rows, -1))[:, :width]
 
 
-def dominant(covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of [G, SHADES, W] the shade that covers each pixel most (SHADES for none), and how much is covered at all: [G, W] each."""
-    total = covered.sum(axis=1)
-    return np.where(total > 1e-6, covered.argmax(axis=1), SHADES), total
+def snapped(x0: np.ndarray, x1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slices of a pixel and more on whole pixels, so that their edges are sharp."""
+    large = x1 - x0 >= 1
+    return np.where(large, np.round(x0), x0), np.where(large, np.round(x1), x1)
 
 
-def stacked(parts: np.ndarray, whole: np.ndarray, owner: np.ndarray, height: int) -> np.ndarray:
-    """Shades of a lane in which each bin's time is stacked from the bottom: ``parts`` [B, K], ``whole`` [B] the time that fills
-    the lane, ``owner`` [W] the bin of a pixel or -1. Gives [H, W]."""
-    edges = np.cumsum(parts / np.maximum(whole, 1)[:, None], axis=1)  # [B, K]
-    level = (height - 0.5 - np.arange(height)) / height
-    shade = (edges[None] <= level[:, None, None]).sum(axis=2)  # [H, B]
-    shade[shade == parts.shape[1]] = SHADES
-    return np.concatenate([shade, np.full((height, 1), SHADES)], axis=1)[:, owner]
+def stacked(shares: np.ndarray, height: int) -> np.ndarray:
+    """Shades of a lane whose columns are filled from the bottom by ``shares`` [K, W] of the height; SHADES above them: [H, W]."""
+    edges = np.cumsum(shares, axis=0, dtype=np.float32)
+    level = ((height - 0.5 - np.arange(height, dtype=np.float32)) / height)[:, None]
+    shade = np.zeros((height, shares.shape[1]), np.uint8)
+    for edge in edges:
+        shade += edge <= level
+    shade[shade == len(shares)] = SHADES
+    return shade
 
 
 def bins(x0: np.ndarray, x1: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -40,8 +40,8 @@ def token_names(recording: Recording, token: int) -> tuple[str, ...]:
     row = recording.tokens.rows(token, token + 1)[0]
     if row["phase"] == Phase.PREFILL:
         return f"prefill, {_counted(int(row['tokens']), 'token')}", "prefill"
-    text = token_text(recording, token)
-    return text.strip() or "␣", str(token)
+    text = token_text(recording, token).strip() or "␣"
+    return text, text[:4] + "…", text[:2] + "…", text[:2]
 
 
 def told(recording: Recording, span: np.void) -> str:
@@ -72,10 +72,10 @@ def token_told(recording: Recording, token: int) -> str:
     if prefill:
         parts[0] += f", prefill of {_counted(int(row['tokens']), 'token')}"
     parts.append(format_duration(int(row["duration"])))
-    for name, column in (("attention", "attention"), ("experts", "compute"), ("stall", "stall"), ("framework", "framework")):
-        parts.append(f"{name} {format_duration(int(row[column]))}")
     if uses:
         parts.append(f"hits {row['hits']} of {uses}")
+    for name, column in (("attention", "attention"), ("experts", "compute"), ("stall", "stall")):
+        parts.append(f"{name} {format_duration(int(row[column]))}")
     return " · ".join(parts)
 
 
