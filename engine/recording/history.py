@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
 
-from engine.events import Outcome, Residency
+from engine.events import ACCESS, RESIDENCY, SPAN, Outcome, Residency, SpanKind
+from engine.recording.columns import Columns
 from engine.recording.recording import Recording
 from engine.recording.table import Table
 
@@ -16,47 +19,146 @@ OUTCOME_NAMES = {
 }  # fmt: skip
 STATE_NAMES = {Residency.ABSENT: "evicted", Residency.LOADING: "loading", Residency.RESIDENT: "loaded"}
 
-_STRIDE = 1 << 16  # rows looked at in one go
+_STRIDE = 1 << 14  # rows looked at in one go
 
 
 class Event(NamedTuple):
-    """``time`` in ns, ``token`` row (-1: outside a pass), ``what``: used, loading, loaded or evicted; ``outcome`` is a name where used."""
+    """``time`` in ns, ``token`` row (-1: outside a pass), ``what``: used, loading, loaded, evicted, or dropped before it was loaded.
+
+    ``outcome`` is a name where used; ``duration`` the ns from asking to having where loaded; ``score`` the one that lost where evicted.
+    """
 
     time: int
     token: int
     what: str
     bits: int
-    outcome: str
+    outcome: str = ""
+    duration: int = 0
+    score: float = nan
 
 
-def expert_history(recording: Recording, layer: int, expert: int, limit: int = 200) -> list[Event]:
-    """The newest ``limit`` uses and changes of state of one expert, newest first."""
-    changes, uses = _newest(recording.residency, layer, expert, limit), _newest(recording.accesses, layer, expert, limit)
-    events = [_event(row, _name(STATE_NAMES, int(row["state"])), "") for row in changes]
-    events += [_event(row, "used", _name(OUTCOME_NAMES, int(row["outcome"]))) for row in uses]
-    events.sort(key=lambda event: event.time)  # stable: what happened at the same ns stays in order
-    events.reverse()
-    return events[:limit]
+class Stretches(NamedTuple):
+    """How long one expert was in which state, in order, [n] each: ``start`` and ``end`` ns, ``state`` (Residency), ``bits``.
+
+    ``tokens`` were begun meanwhile. The last stretch goes on and ends with the recording.
+    """
+
+    start: np.ndarray
+    end: np.ndarray
+    state: np.ndarray
+    bits: np.ndarray
+    tokens: np.ndarray
 
 
-def _event(row: np.void, what: str, outcome: str) -> Event:
-    return Event(int(row["time"]), int(row["token"]), what, int(row["bits"]), outcome)
+@dataclass(frozen=True)
+class Account:
+    """One expert in numbers, over the whole session; nan where there was none.
+
+    ``weight`` is the mean gate weight over the tokens routed to it. ``stay_ns`` and ``stay_tokens`` are the means of the stays in
+    memory that have ended, of the one that goes on where none has. ``read_ns`` is the mean of the reads.
+    """
+
+    uses: int
+    outcomes: tuple[int, ...]  # uses by Outcome
+    hit_rate: float  # 0..1
+    weight: float
+    last_token: int  # -1: never used
+    loads: int
+    evictions: int
+    stay_ns: float
+    stay_tokens: float
+    reads: int
+    read_bytes: int
+    read_ns: float
+
+
+class ExpertHistory:
+    """The uses, changes of state and reads of one expert, oldest first.
+
+    ``follow`` takes in what the recording has more of; asking about it costs as much as this one expert has rows.
+    """
+
+    def __init__(self, recording: Recording, layer: int, expert: int) -> None:
+        self.recording, self.layer, self.expert = recording, layer, expert
+        self.uses, self.changes, self.reads = Columns(ACCESS), Columns(RESIDENCY), Columns(SPAN)
+        self._looked = {"accesses": 0, "residency": 0, "spans": 0}
+
+    def follow(self, limit: int | None = None) -> float:
+        """Look at up to ``limit`` more rows of each table (None: all there are); returns the share of them looked at so far, 0 to 1."""
+        recording = self.recording
+        for table, found in ((recording.accesses, self.uses), (recording.residency, self.changes), (recording.spans, self.reads)):
+            start = self._looked[table.name]
+            stop = len(table) if limit is None else min(len(table), start + limit)
+            for first in range(start, stop, _STRIDE):
+                self._gather(table, first, min(first + _STRIDE, stop), found)
+            self._looked[table.name] = stop
+        total = len(recording.accesses) + len(recording.residency) + len(recording.spans)
+        return sum(self._looked.values()) / total if total else 1.0
+
+    def events(self, limit: int = 200) -> list[Event]:
+        """The newest ``limit`` events, newest first. A load that is over is one event, not two."""
+        events = [*self._changed(limit), *self._used(limit)]
+        events.sort(key=lambda event: event.time)  # stable: what happened at the same ns stays in order
+        events.reverse()
+        return events[:limit]
+
+    def stretches(self) -> Stretches:
+        """Its states over time."""
+        time, token = self.changes.column("time"), self.changes.column("token")
+        end = np.append(time[1:], max(self.recording.duration, int(time[-1]))) if len(time) else time
+        later = np.append(token[1:], len(self.recording.tokens)) if len(token) else token
+        return Stretches(time, end, self.changes.column("state"), self.changes.column("bits"), later - token)
+
+    def account(self) -> Account:
+        """All of it in numbers."""
+        uses, weights, routed = len(self.uses), self.uses.column("weight"), self.uses.column("tokens")
+        outcomes = np.bincount(self.uses.column("outcome"), minlength=len(Outcome))
+        states, stays = self.changes.column("state"), self.stretches()
+        stayed = np.flatnonzero(states == Residency.RESIDENT)
+        ended = stayed[stayed < len(states) - 1]
+        counted = ended if len(ended) else stayed
+        took = self.reads.column("duration")
+        return Account(
+            uses=uses, outcomes=tuple(outcomes.tolist()), hit_rate=float(outcomes[Outcome.HIT] / uses) if uses else nan,
+            weight=float(np.average(weights, weights=routed)) if routed.sum() else nan,
+            last_token=int(self.uses.column("token")[-1]) if uses else -1,
+            loads=len(stayed), evictions=int((states[ended + 1] == Residency.ABSENT).sum()),
+            stay_ns=float((stays.end - stays.start)[counted].mean()) if len(counted) else nan,
+            stay_tokens=float(stays.tokens[counted].mean()) if len(counted) else nan,
+            reads=len(took), read_bytes=int(self.reads.column("bytes").sum(dtype=np.int64)),
+            read_ns=float(took.mean()) if len(took) else nan,
+        )  # fmt: skip
+
+    def _gather(self, table: Table, start: int, stop: int, found: Columns) -> None:
+        mine = (table.column("expert", start, stop) == self.expert) & (table.column("layer", start, stop) == self.layer)
+        if table.name == "spans":
+            mine &= table.column("kind", start, stop) == SpanKind.READ
+        index = np.flatnonzero(mine)
+        if len(index):
+            found.append(table.rows(start + int(index[0]), start + int(index[-1]) + 1)[index - index[0]])
+
+    def _changed(self, limit: int) -> list[Event]:
+        first = max(0, len(self.changes) - 2 * limit - 1)  # two rows a load, and the one before that tells how long it took
+        columns = ("time", "token", "state", "bits", "score")
+        time, token, state, bits, score = (self.changes.column(name, first).tolist() for name in columns)
+        events = []
+        for row, now in enumerate(state):
+            before = state[row - 1] if row else None
+            if now == Residency.LOADING and row < len(state) - 1:
+                continue
+            event = Event(time[row], token[row], _name(STATE_NAMES, now), bits[row])
+            if now == Residency.RESIDENT and before == Residency.LOADING:
+                event = event._replace(duration=time[row] - time[row - 1])
+            elif now == Residency.ABSENT:
+                event = event._replace(what="dropped") if before == Residency.LOADING else event._replace(score=score[row])
+            events.append(event)
+        return events[-limit:] if limit > 0 else []
+
+    def _used(self, limit: int) -> list[Event]:
+        first = max(0, len(self.uses) - limit)
+        rows = zip(*(self.uses.column(name, first).tolist() for name in ("time", "token", "bits", "outcome")), strict=True)
+        return [Event(time, token, "used", bits, _name(OUTCOME_NAMES, outcome)) for time, token, bits, outcome in rows]
 
 
 def _name(names: dict[Outcome, str] | dict[Residency, str], value: int) -> str:
     return {int(key): text for key, text in names.items()}.get(value, str(value))
-
-
-def _newest(table: Table, layer: int, expert: int, limit: int) -> np.ndarray:
-    """The last ``limit`` rows of one expert, oldest first, found from the end so that a long session costs no more than a short one."""
-    found: list[np.ndarray] = []
-    count, stop = 0, len(table)
-    while stop > 0 and count < limit:
-        start = max(0, stop - _STRIDE)
-        mine = (table.column("expert", start, stop) == expert) & (table.column("layer", start, stop) == layer)
-        if mine.any():
-            found.append(table.rows(start, stop)[mine])
-            count += len(found[-1])
-        stop = start
-    rows = np.concatenate(found[::-1]) if found else np.empty(0, table.dtype)
-    return rows[-limit:] if limit > 0 else rows[:0]

@@ -74,26 +74,35 @@ class Statistics:
 
 def summarize(recording: Recording, start: int | None = None, end: int | None = None) -> Statistics:
     """Numbers of the session time ``start`` to ``end`` in ns, both included; None leaves that side open."""
+    begin = recording.tokens.column("start")
+    # Passes come one after another, so their ends are in order too.
+    first = 0 if start is None else int(np.searchsorted(begin + recording.tokens.column("duration"), start))
+    stop = len(begin) if end is None else int(np.searchsorted(begin, end, "right"))
+    return _summary(recording, slice(first, max(first, stop)), _samples(recording, start, end), whole=start is None and end is None)
+
+
+def summarize_passes(recording: Recording, rows: np.ndarray, until: int | None = None) -> Statistics:
+    """Numbers of some rows of ``tokens``, [n] in order; memory is that of ``until`` ns (None: now) and since the first of them began."""
+    start = int(recording.tokens.column("start")[rows[0]]) if len(rows) else until
+    samples = _samples(recording, start, until)
+    if samples.start >= samples.stop:  # none was taken meanwhile: the one before holds
+        samples = slice(max(0, samples.stop - 1), samples.stop)
+    return _summary(recording, rows, samples)
+
+
+def _summary(recording: Recording, rows: slice | np.ndarray, samples: slice, whole: bool = False) -> Statistics:
+    tokens = {name: recording.tokens.column(name)[rows] for name in recording.tokens.dtype.names or ()}
     values: dict[str, int | float] = {}
-    picked = _within(recording.tokens.column("start"), recording.tokens.column("duration"), start, end)
-    tokens = {name: recording.tokens.column(name)[picked] for name in recording.tokens.dtype.names or ()}
     if len(tokens["start"]):
         values |= _totals(tokens) | _prefill(tokens) | _decode(tokens)
-    times = recording.samples.column("time")
-    values |= _memory(recording, tokens, _within(times, None, start, end))
+    values |= _memory(recording, tokens, samples, whole)
     return Statistics(**values)  # type: ignore[arg-type]
 
 
-def _within(begin: np.ndarray, duration: np.ndarray | None, start: int | None, end: int | None) -> slice | np.ndarray:
-    if start is None and end is None:
-        return slice(None)
-    stop = begin if duration is None else begin + duration
-    inside = np.ones(len(begin), bool)
-    if start is not None:
-        inside &= stop >= start
-    if end is not None:
-        inside &= begin <= end
-    return inside
+def _samples(recording: Recording, start: int | None, end: int | None) -> slice:
+    times = recording.samples.column("time")
+    first = 0 if start is None else int(np.searchsorted(times, start))
+    return slice(first, len(times) if end is None else int(np.searchsorted(times, end, "right")))
 
 
 def _totals(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
@@ -138,7 +147,7 @@ def _decode(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
     } | {field: float(tokens[name][chosen].mean()) / 1e6 for name, field in _PARTS.items()}  # fmt: skip
 
 
-def _memory(recording: Recording, tokens: dict[str, np.ndarray], picked: slice | np.ndarray) -> dict[str, int | float]:
+def _memory(recording: Recording, tokens: dict[str, np.ndarray], picked: slice, whole: bool) -> dict[str, int | float]:
     """Memory as the samples have it; where there is none (a short run), as the passes have it."""
     samples = {name: recording.samples.column(name)[picked] for name in recording.samples.dtype.names or ()}
     values: dict[str, int | float] = {}
@@ -153,6 +162,6 @@ def _memory(recording: Recording, tokens: dict[str, np.ndarray], picked: slice |
     if newest_sample >= 0:
         values |= {"rss": int(samples["rss"][-1]), "peak_rss": int(samples["rss"].max())}
         for name in ("major_faults", "read_bytes"):
-            base = 0 if isinstance(picked, slice) else samples[name][0]
+            base = 0 if whole else samples[name][0]
             values[name] = int(samples[name][-1] - base)
     return values

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from engine.events import ACCESS, RESIDENCY, SPAN, TABLES, Batch, Notice
 from engine.recording import journal
-from engine.recording.history import expert_history
+from engine.recording.history import ExpertHistory
 from engine.recording.recording import Recording
 from engine.recording.statistics import summarize
 from tests.factory import make_messages
@@ -121,8 +121,13 @@ def reopening(folder: Path) -> None:
           f"the same again {np.median(warm):.2f}")  # fmt: skip
     print(f"one column of all spans: {np.median(times(lambda _: again.spans.column('duration'), 5)):.1f} ms")
     used = int(again.grid.uses.argmax())
-    print(f"history of the busiest expert: {np.median(times(lambda _: expert_history(again, *divmod(used, EXPERTS)), 5)):.1f} ms, "
-          f"of one never used: {np.median(times(lambda _: expert_history(again, 0, EXPERTS), 5)):.1f} ms")  # fmt: skip
+    history, follow = ExpertHistory(again, *divmod(used, EXPERTS)), 1 << 16
+    steps = times(lambda _: history.follow(follow), 5)
+    history.follow()
+    whole = times(lambda _: ExpertHistory(again, *divmod(used, EXPERTS)).follow(), 5)
+    known = [times(lambda _, work=work: work(), 5) for work in (history.follow, history.account, history.events)]
+    print(f"history of the busiest expert: {np.median(whole):.1f} ms, in steps of {follow:,} rows {np.median(steps):.1f}; "
+          "then nothing new {:.3f}, account {:.2f}, events {:.2f}".format(*np.median(known, axis=1)))  # fmt: skip
     print(f"summarize all: {np.median(times(lambda _: summarize(again), 20)):.2f} ms")
     print(f"memory after all this: {(resident() - before) / 1e6:.0f} MB more than before reopening")
     again.close()
