@@ -9,25 +9,11 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.events import Phase
 from views.legend import Entry
+from views.parts import PARTS, parts_of
 from views.plot import ChartPanel
 from views.theme import Theme
 from views.timeaxis import rows_within
 from views.units import format_duration
-
-PARTS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
-    ("attention and other", "attention", ("attention", "head", "sampling"), "Attention and the rest of the skeleton, head and sampling"),
-    ("router", "router", ("router",), "Gates: which experts each token goes to"),
-    ("expert compute", "compute", ("compute",), "Multiplying with expert weights"),
-    ("demand stall", "stall", ("stall",), "The token loop waited for expert weights to be read"),
-    ("framework", "framework", ("framework",), "What is left of the token's time: the program around the model"),
-)
-"""Name, theme role, columns of ``tokens`` (ns), help."""
-
-
-def parts_of(rows: np.ndarray) -> list[np.ndarray]:
-    """The components of ``tokens`` rows in ms, one [n] each in the order of PARTS."""
-    return [sum((rows[column] for column in columns), np.zeros(len(rows))) / 1e6 for _, _, columns, _ in PARTS]
-
 
 class PrefillStrip(QWidget):
     """One request's prefill as one bar over the full width: its own scale, so that it cannot dwarf the decode tokens."""

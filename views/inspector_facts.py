@@ -1,0 +1,128 @@
+"""What the inspector says of one expert and of one token. No Qt here."""
+
+from __future__ import annotations
+
+from math import exp, isfinite
+
+import numpy as np
+
+from engine.events import Outcome, Phase, Residency
+from engine.recording.history import Account, Event
+from engine.recording.recording import Recording
+from views.facts import Fact
+from views.grid_shades import OUTCOMES
+from views.parts import PARTS, parts_of
+from views.units import format_bytes, format_duration
+
+_CAUSES = tuple(outcome for outcome in Outcome if outcome != Outcome.HIT)
+_STATES = {Residency.ABSENT: "absent", Residency.LOADING: "loading", Residency.RESIDENT: "resident"}
+
+
+def state_of(recording: Recording, layer: int, expert: int) -> tuple[str, str]:
+    """Role of the theme and text of an expert's state now."""
+    state, bits = Residency(min(int(recording.grid.state[layer, expert]), 2)), int(recording.grid.bits[layer, expert])
+    text = _STATES[state] + (f" at {bits} bits" if bits else "")
+    return f"bits{bits}" if state == Residency.RESIDENT and bits else _STATES[state], text
+
+
+def facts_of_expert(recording: Recording, layer: int, expert: int, told: Account) -> tuple[Fact, ...]:
+    """Twelve facts, the same ones for every expert."""
+    grid, stays = recording.grid, told.stay_tokens
+    uses, even = int(grid.uses[layer].sum()), 1 / max(1, grid.shape[1])
+    share = told.uses / uses if uses else float("nan")
+    sizes = sorted(recording.model.record_bytes.items()) if recording.model else []
+    return (
+        Fact("Uses", f"{told.uses:,}", "Passes that used it: a decode token counts one, so does a whole prefill"),
+        Fact("Last used", f"token {told.last_token}" if told.last_token >= 0 else "never", "Row of the token that used it last"),
+        Fact("Hit rate", _percent(told.hit_rate), f"{told.outcomes[Outcome.HIT]:,} hits of {told.uses:,} uses"),
+        Fact("Gate weight", _number(told.weight, 3), "Mean weight that the router gave it, over the tokens routed to it"),
+        Fact("Misses", "" if told.uses > told.outcomes[Outcome.HIT] else "none", "Uses that did not find it in memory, by cause",
+             marked=_causes(told.outcomes), wide=True),
+        Fact("Layer share", f"{_percent(share)} of uses, {_number(share / even, 2)} × an even share" if uses else "–",
+             f"Its part of all uses in layer {layer}; evenly spread it would be {100 * even:.1f}%", wide=True),
+        Fact("Loaded", f"{told.loads:,} ×", f"Evicted {told.evictions:,} times"),
+        Fact("Evicted", f"{told.evictions:,} ×", f"Loaded {told.loads:,} times"),
+        Fact("Mean stay", f"{_number(stays, 1)} tokens" if isfinite(stays) else "–",
+             f"{format_duration(told.stay_ns)} from loaded to evicted; where it was never evicted, until now"),
+        Fact("Mean read", format_duration(told.read_ns), f"Over {told.reads:,} reads from storage"),
+        Fact("Read", format_bytes(told.read_bytes), "Bytes read from storage for it, in all"),
+        Fact("On average", f"{_number(told.read_bytes / told.uses / 1e6, 3)} MB a use" if told.uses else "–",
+             "Bytes read for it per use; a MB is 10⁶ bytes"),
+        Fact("Record", "", "Bytes of its record on storage, and in memory, at each width",
+             marked=tuple((f"bits{bits}", f"{bits}-bit {format_bytes(size)}") for bits, size in sizes), wide=True),
+    )  # fmt: skip
+
+
+def facts_of_token(recording: Recording, token: int) -> tuple[Fact, ...]:
+    """What the pass did, then its time by part."""
+    row = recording.tokens.rows(token, token + 1)[0]
+    outcomes = [int(row[name]) for name in ("hits", "first_touch", "capacity", "mispredicted", "late")]
+    read = sum(int(row[name]) for name in ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes"))
+    prefill, count = row["phase"] == Phase.PREFILL, int(row["tokens"])
+    phase = f"prefill, {count} token{'s' * (count != 1)}" if prefill else "decode"
+    parts = zip(PARTS, parts_of(recording.tokens.rows(token, token + 1)), strict=True)
+    return (
+        Fact("Phase", phase, f"Of request {int(row['request']) + 1}"),
+        Fact("Probability", _percent(exp(float(row["logprob"]))) if isfinite(row["logprob"]) else "–", "That the model gave this token"),
+        Fact("Duration", format_duration(float(row["duration"])), "Of the whole pass" + (": the time to first token" if prefill else "")),
+        Fact("Hits", f"{outcomes[0]} of {sum(outcomes)}", "Experts found in memory, of those used"),
+        Fact("Misses", "" if sum(outcomes[1:]) else "none", "By cause", marked=_causes(tuple(outcomes)), wide=True),
+        Fact("Read", format_bytes(read), "Bytes of expert weights read by this pass, on demand and ahead"),
+        Fact("Average bits", _number(float(row["average_bits"]), 2), "Over the experts used by this pass"),
+        Fact("Evictions", f"{int(row['evictions']):,}", "Experts that left memory during this pass"),
+        Fact("Resident", format_bytes(float(row["resident_bytes"])), f"Expert bytes in memory; the budget was {format_bytes(float(row['budget_bytes']))}"),
+        *(Fact(_SHORT.get(name, name), format_duration(1e6 * float(ms[0])), text, role) for (name, role, _, text), ms in parts),
+    )  # fmt: skip
+
+
+def shares_of_token(recording: Recording, token: int) -> list[tuple[str, float]]:
+    """Role and ms of each part of the pass's time."""
+    parts = parts_of(recording.tokens.rows(token, token + 1))
+    return [(role, float(ms[0])) for (_, role, _, _), ms in zip(PARTS, parts, strict=True)]
+
+
+def experts_of_token(recording: Recording, token: int) -> np.ndarray:
+    """The rows of ``accesses`` of one pass, ordered by layer and within it by rank; a prefill's by how many tokens were routed there."""
+    row = recording.tokens.rows(token, token + 1)[0]
+    rows = recording.accesses.between(int(row["start"]), int(row["start"] + row["duration"]))
+    rows = rows[rows["token"] == token]
+    return rows[np.lexsort((-rows["weight"], rows["rank"], -rows["tokens"], rows["layer"]))]
+
+
+def token_text(recording: Recording, token: int) -> str:
+    """The token's text, with what cannot be seen made visible."""
+    text = recording.pieces[token] if token < len(recording.pieces) else ""
+    return text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "(nothing)"
+
+
+def line_of_event(event: Event) -> tuple[str, str]:
+    """Role of the theme and text of one event of an expert."""
+    if event.what == "used":
+        role, name = _BY_NAME.get(event.outcome, ("", event.outcome))
+        return role, "used: hit" if role == "hit" else f"used: miss, {name}"
+    width = f"bits{event.bits}" if event.bits in (2, 3, 4, 8, 16) else "resident"
+    if event.what == "loaded":
+        took = f" in {format_duration(event.duration)}" if event.duration else ""
+        return width, f"loaded at {event.bits} bits{took}"
+    if event.what == "loading":
+        return "loading", f"loading at {event.bits} bits"
+    score = f", score {event.score:.3g}" if event.what == "evicted" else " before it was loaded"
+    return "absent", f"{event.what}{score}"
+
+
+_SHORT = {"attention and other": "attention etc."}
+_BY_NAME = {"hit": OUTCOMES[Outcome.HIT], "first touch": OUTCOMES[Outcome.FIRST_TOUCH], "capacity": ("capacity", "capacity"),
+            "mispredicted": OUTCOMES[Outcome.MISPREDICTED], "late": OUTCOMES[Outcome.LATE]}  # fmt: skip
+
+
+def _causes(outcomes: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
+    names = {Outcome.CAPACITY: "capacity", Outcome.LATE: "late"}
+    return tuple((OUTCOMES[cause][0], f"{outcomes[cause]:,} {names.get(cause, OUTCOMES[cause][1])}") for cause in _CAUSES if outcomes[cause])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%" if isfinite(share) else "–"
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if isfinite(value) else "–"
