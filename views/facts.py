@@ -8,6 +8,7 @@ from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QColor, QHelpEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from views.colors import mix
 from views.theme import Theme
 
 SWATCH = 8
@@ -116,4 +117,10 @@ class Facts(QWidget):
         painter.end()
 
     def _swatch(self, painter: QPainter, x: int, place: QRect, role: str) -> None:
-        painter.fillRect(x, place.center().y() - SWATCH // 2, SWATCH, SWATCH, QColor(getattr(self.theme, role)))
+        draw_swatch(painter, QRect(x, place.center().y() - SWATCH // 2, SWATCH, SWATCH), getattr(self.theme, role), self.theme)
+
+
+def draw_swatch(painter: QPainter, box: QRect, color: str, theme: Theme) -> None:
+    """A square of a colour with a thin edge, so that colours near the background's show too."""
+    painter.fillRect(box, QColor(mix(color, theme.muted, 0.5)))
+    painter.fillRect(box.adjusted(1, 1, -1, -1), QColor(color))

@@ -1,4 +1,4 @@
-"""What the inspector says of one expert and of one token. No Qt here."""
+"""What the inspector says of one expert and of one token, in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import exp, isfinite
 import numpy as np
 
 from engine.events import Outcome, Phase, Residency
-from engine.recording.history import Account, Event
+from engine.recording.history import OUTCOME_NAMES, Account, Event
 from engine.recording.recording import Recording
 from views.facts import Fact
 from views.grid_shades import OUTCOMES
@@ -46,10 +46,10 @@ def facts_of_expert(recording: Recording, layer: int, expert: int, told: Account
              f"{format_duration(told.stay_ns)} from loaded to evicted; where it was never evicted, until now"),
         Fact("Mean read", format_duration(told.read_ns), f"Over {told.reads:,} reads from storage"),
         Fact("Read", format_bytes(told.read_bytes), "Bytes read from storage for it, in all"),
-        Fact("On average", f"{_number(told.read_bytes / told.uses / 1e6, 3)} MB a use" if told.uses else "–",
+        Fact("Per use", f"{_number(told.read_bytes / told.uses / 1e6, 3)} MB" if told.uses else "–",
              "Bytes read for it per use; a MB is 10⁶ bytes"),
-        Fact("Record", "", "Bytes of its record on storage, and in memory, at each width",
-             marked=tuple((f"bits{bits}", f"{bits}-bit {format_bytes(size)}") for bits, size in sizes), wide=True),
+        Fact("Record", "", "Its size, on storage and in memory, by width:\n"
+             + "\n".join(f"{bits} bits: {size:,} bytes" for bits, size in sizes), marked=_sizes(sizes), wide=True),
     )  # fmt: skip
 
 
@@ -59,10 +59,10 @@ def facts_of_token(recording: Recording, token: int) -> tuple[Fact, ...]:
     outcomes = [int(row[name]) for name in ("hits", "first_touch", "capacity", "mispredicted", "late")]
     read = sum(int(row[name]) for name in ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes"))
     prefill, count = row["phase"] == Phase.PREFILL, int(row["tokens"])
-    phase = f"prefill, {count} token{'s' * (count != 1)}" if prefill else "decode"
+    phase = f"prefill of {count}" if prefill else "decode"
     parts = zip(PARTS, parts_of(recording.tokens.rows(token, token + 1)), strict=True)
     return (
-        Fact("Phase", phase, f"Of request {int(row['request']) + 1}"),
+        Fact("Phase", phase, f"Of request {int(row['request']) + 1}; {count} token{'s' * (count != 1)} in one pass"),
         Fact("Probability", _percent(exp(float(row["logprob"]))) if isfinite(row["logprob"]) else "–", "That the model gave this token"),
         Fact("Duration", format_duration(float(row["duration"])), "Of the whole pass" + (": the time to first token" if prefill else "")),
         Fact("Hits", f"{outcomes[0]} of {sum(outcomes)}", "Experts found in memory, of those used"),
@@ -70,7 +70,8 @@ def facts_of_token(recording: Recording, token: int) -> tuple[Fact, ...]:
         Fact("Read", format_bytes(read), "Bytes of expert weights read by this pass, on demand and ahead"),
         Fact("Average bits", _number(float(row["average_bits"]), 2), "Over the experts used by this pass"),
         Fact("Evictions", f"{int(row['evictions']):,}", "Experts that left memory during this pass"),
-        Fact("Resident", format_bytes(float(row["resident_bytes"])), f"Expert bytes in memory; the budget was {format_bytes(float(row['budget_bytes']))}"),
+        Fact("Resident", format_bytes(float(row["resident_bytes"])),
+             f"Expert bytes in memory; the budget was {format_bytes(float(row['budget_bytes']))}"),
         *(Fact(_SHORT.get(name, name), format_duration(1e6 * float(ms[0])), text, role) for (name, role, _, text), ms in parts),
     )  # fmt: skip
 
@@ -92,14 +93,13 @@ def experts_of_token(recording: Recording, token: int) -> np.ndarray:
 def token_text(recording: Recording, token: int) -> str:
     """The token's text, with what cannot be seen made visible."""
     text = recording.pieces[token] if token < len(recording.pieces) else ""
-    return text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "(nothing)"
+    return text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣")
 
 
 def line_of_event(event: Event) -> tuple[str, str]:
     """Role of the theme and text of one event of an expert."""
     if event.what == "used":
-        role, name = _BY_NAME.get(event.outcome, ("", event.outcome))
-        return role, "used: hit" if role == "hit" else f"used: miss, {name}"
+        return _ROLES.get(event.outcome, "muted"), "used: hit" if event.outcome == "hit" else f"used: miss, {event.outcome}"
     width = f"bits{event.bits}" if event.bits in (2, 3, 4, 8, 16) else "resident"
     if event.what == "loaded":
         took = f" in {format_duration(event.duration)}" if event.duration else ""
@@ -110,14 +110,24 @@ def line_of_event(event: Event) -> tuple[str, str]:
     return "absent", f"{event.what}{score}"
 
 
-_SHORT = {"attention and other": "attention etc."}
-_BY_NAME = {"hit": OUTCOMES[Outcome.HIT], "first touch": OUTCOMES[Outcome.FIRST_TOUCH], "capacity": ("capacity", "capacity"),
-            "mispredicted": OUTCOMES[Outcome.MISPREDICTED], "late": OUTCOMES[Outcome.LATE]}  # fmt: skip
+_SHORT = {"attention and other": "attention", "expert compute": "compute", "demand stall": "stall"}
+_ROLES = {OUTCOME_NAMES[outcome]: role for outcome, (role, _) in OUTCOMES.items()}
 
 
 def _causes(outcomes: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
-    names = {Outcome.CAPACITY: "capacity", Outcome.LATE: "late"}
-    return tuple((OUTCOMES[cause][0], f"{outcomes[cause]:,} {names.get(cause, OUTCOMES[cause][1])}") for cause in _CAUSES if outcomes[cause])
+    names = ((outcomes[cause], OUTCOMES[cause][0], OUTCOME_NAMES[cause]) for cause in _CAUSES)
+    return tuple((role, f"{count:,} {name}") for count, role, name in names if count)
+
+
+def _sizes(sizes: list[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
+    """Bits and size of each record, all in the unit of the largest, which is named once."""
+    if not sizes:
+        return ()
+    unit = format_bytes(sizes[-1][1]).partition(" ")[2]
+    scale = 1024 ** ("B", "KiB", "MiB", "GiB").index(unit)
+    texts = [f"{bits}: {size / scale:.{0 if size >= 10 * scale else 2}f}" for bits, size in sizes]
+    texts[-1] += f" {unit}"
+    return tuple((f"bits{bits}", text) for (bits, _), text in zip(sizes, texts, strict=True))
 
 
 def _percent(share: float) -> str:

@@ -15,6 +15,7 @@ from views.theme import Theme
 from views.timeaxis import rows_within
 from views.units import format_duration
 
+
 class PrefillStrip(QWidget):
     """One request's prefill as one bar over the full width: its own scale, so that it cannot dwarf the decode tokens."""
 
