@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from gzip import GzipFile
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 
 from engine.events import Phase, Residency, SpanKind
 from engine.recording.history import OUTCOME_NAMES
+from engine.recording.output import whole_file
 from engine.recording.recording import Recording
 from engine.recording.tracks import Tracks
 from engine.settings import BY_NAME
 
 Report = Callable[[int, int], None]
+"""Told how much is done, of how much; may raise ``Cancelled``."""
 
 PID = 1
 REQUESTS, EVICTIONS, FIRST_TRACK = 1, 2, 10  # thread ids
@@ -24,21 +30,36 @@ WIDTHS = (2, 3, 4, 8, 16)
 
 _TOKEN = 255  # as a span's kind: the pass itself, around its spans
 _STRIDE = 1 << 16  # rows in memory at once
+_LINES = 1 << 12  # events written at once
+_LEVEL = 5  # of compression: the next ones cost twice the time for a few percent
 _KINDS = {int(kind): kind.name.lower() for kind in SpanKind}
 _OUTCOMES = {int(outcome): text for outcome, text in OUTCOME_NAMES.items()}
 
 
-def write_chrome(recording: Recording, out: TextIO, report: Report | None = None) -> int:
+def export_chrome(recording: Recording, path: Path, report: Report | None = None) -> int:
+    """Write the whole recording to ``path``, compressed unless its name ends in .json; returns the number of events.
+
+    ``report`` is called with (spans written, of how many).
+
+    Raises:
+        EngineError: it cannot be written.
+    """
+    plain = path.suffix.lower() == ".json"
+    with whole_file(path) as file, nullcontext(file) if plain else GzipFile("", "wb", _LEVEL, file, 0) as out:
+        return write_chrome(recording, out, report)
+
+
+def write_chrome(recording: Recording, out: BinaryIO | GzipFile, report: Report | None = None) -> int:
     """Write the whole recording as one JSON object; returns the number of events.
 
-    ``ts`` and ``dur`` are µs with three decimals, so that no ns is lost. ``report`` is called with (spans written, of how many).
+    ``ts`` and ``dur`` are µs with three decimals, so that no ns is lost.
     """
-    out.write('{"displayTimeUnit":"ms","otherData":' + _json(_about(recording)) + ',\n"traceEvents":[\n')
-    count = 0
-    for event in _events(recording, report):
-        out.write(",\n" + event if count else event)
-        count += 1
-    out.write("\n]}\n")
+    out.write(f'{{"displayTimeUnit":"ms","otherData":{_json(_about(recording))},\n"traceEvents":[\n'.encode())
+    count, events = 0, _events(recording, report)
+    while lines := list(islice(events, _LINES)):
+        out.write(((",\n" if count else "") + ",\n".join(lines)).encode())
+        count += len(lines)
+    out.write(b"\n]}\n")
     return count
 
 
@@ -65,8 +86,6 @@ def _slices(recording: Recording, tracks: Tracks, report: Report | None) -> Iter
     pieces = recording.pieces
     columns = ("start", "duration", "token", "layer", "expert", "kind", "lane", "bits", "outcome", "bytes")
     for rows, done, total in _by_start(recording):
-        if report is not None:
-            report(done, total)
         for start, duration, token, layer, expert, kind, lane, bits, outcome, nbytes in zip(
             *(rows[name].tolist() for name in columns), strict=True
         ):
@@ -90,6 +109,8 @@ def _slices(recording: Recording, tracks: Tracks, report: Report | None) -> Iter
                 f'{{"ph":"X","pid":{PID},"tid":{FIRST_TRACK + track},"ts":{_us(start)},"dur":{_us(duration)},'
                 f'"name":"{name}","cat":"{category}","args":{{{args}}}}}'
             )
+        if report is not None:
+            report(done, total)
 
 
 def _by_start(recording: Recording) -> Iterator[tuple[np.ndarray, int, int]]:
@@ -127,10 +148,12 @@ def _passes(recording: Recording) -> np.ndarray:
 
 
 def _requests(recording: Recording) -> Iterator[str]:
-    ends = {message.request: message for message in recording.finished}
-    for began in recording.requests:
-        finished = ends.get(began.request)
-        end = max(began.time, finished.time if finished else recording.duration)
+    """One after the other: a request whose end is not recorded lasts until the next."""
+    for began, following in pairwise([*recording.requests, None]):
+        assert began is not None
+        limit = following.time if following else max(began.time, recording.duration)
+        finished = next((f for f in recording.finished if f.request == began.request and began.time <= f.time <= limit), None)
+        end = finished.time if finished else limit
         args = {"prompt": began.prompt, "ended": finished.reason if finished else "not in this recording"}
         yield _event("X", REQUESTS, began.time, f"request {began.request + 1}", "request", args, f'"dur":{_us(end - began.time)},')
 
