@@ -29,6 +29,8 @@ class Files(QObject):
         self._window = window
         self._jobs = jobs.Jobs(self)
         self._jobs.finished.connect(self._on_job)
+        self._jobs.progressed.connect(self._on_progress)
+        self._jobs.cancelled.connect(lambda path: self._window.banners.clear("export"))
 
     def open_path(self, path: Path) -> None:
         """A folder is a model, a file is a session."""
@@ -72,16 +74,16 @@ class Files(QObject):
         self._window.shown.flush()
         source = self._window.shown.path
         if source is not None:
-            self._start("Saving the session", path, lambda: jobs.copy_session(source, path))
+            self._start("Saving the session", path, lambda report: jobs.copy_session(source, path, report))
 
-    def export(self, exporter: Callable[[Recording, Path], object], path: Path) -> None:
-        """Write the session shown in another format, in the background, from a copy of its own."""
+    def export(self, path: Path) -> None:
+        """Write the session shown in the format that the name asks for, in the background, from a copy of its own."""
         self._window.shown.flush()
         source = self._window.shown.path
         if source is None:
             self._window.banners.say("export", "error", "This session is not on disk, so it cannot be exported.")
         else:
-            self._start("Exporting", path, lambda: jobs.export_session(source, path, exporter))
+            self._start("Exporting", path, lambda report: jobs.export_session(source, path, report))
 
     def ask_model(self) -> None:
         text = QFileDialog.getExistingDirectory(self._window, "Open the folder of a checkpoint or store")
@@ -97,10 +99,10 @@ class Files(QObject):
         self._ask("Save session", sessions.SUFFIX, SESSIONS, self.save_session_as)
 
     def export_trace(self) -> None:
-        self._ask("Export trace", ".json.gz", "Chrome trace (*.json.gz)", lambda path: self.export(jobs.trace_exporter(), path))
+        self._ask("Export trace", ".json.gz", "Chrome trace (*.json.gz)", self.export)
 
     def export_csv(self) -> None:
-        self._ask("Export CSV", ".csv", "One row a token (*.csv)", lambda path: self.export(jobs.csv_exporter(), path))
+        self._ask("Export CSV", ".csv", "One row a token (*.csv)", self.export)
 
     def about(self) -> None:
         machine = self._window.shown.machine
@@ -117,9 +119,14 @@ class Files(QObject):
         if text:
             then(Path(text if text.endswith(suffix) else text + suffix))
 
-    def _start(self, what: str, path: Path, work: Callable[[], None]) -> None:
-        self._window.banners.say("export", "info", f"{what} to {path}…", closable=False)
+    def _start(self, what: str, path: Path, work: Callable[[jobs.Report], None]) -> None:
+        self._window.banners.say("export", "info", f"{what} to {path}…", {"Cancel": self._jobs.cancel}, closable=False)
         self._jobs.start(str(path), work)
+
+    def _on_progress(self, path: str, done: int, total: int) -> None:
+        banner = self._window.banners.banner("export")
+        if banner is not None and total:
+            banner.label.setText(f"Writing {path}… {done / total:.0%}")
 
     def _on_job(self, path: str, trouble: str) -> None:
         if trouble:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from app.progress import Bar
 from engine import events, machine
 from engine.monitor import Monitor
 from engine.preload.device import Device
+from engine.recording.chrome import export_chrome
+from engine.recording.output import check_writable
 from engine.recording.recording import Recording
 from engine.session import Session
 from engine.settings import Value
-from engine.store import Progress, open_or_convert
+from engine.store import Store, open_or_convert
 
 
 class Headless:
@@ -35,7 +37,9 @@ class Headless:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Headless:
-        store = open_or_convert(self._model, progress=_show_progress)
+        if self._trace:
+            check_writable(self._trace)
+        store = open_store(self._model)
         self.recording = Recording(path=self._session_file)
         self._totals = _Totals()
         self.session = Session(store, self._values, self._devices, self._take, self._on)
@@ -49,11 +53,12 @@ class Headless:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.monitor.stop()
         self.session.close()
-        if kind is None and self._trace:
-            from engine.recording.chrome import write_chrome
-
-            write_chrome(self.recording, self._trace)
-        self.recording.close()
+        try:
+            if kind is None and self._trace:
+                with Bar() as bar:
+                    export_chrome(self.recording, self._trace, lambda done, total: bar.show("trace", done, total, "spans"))
+        finally:
+            self.recording.close()
 
     def stop(self) -> None:
         """End the request after the token under way."""
@@ -123,6 +128,11 @@ class _Totals:
         self.io += int(rows["io"].sum())
 
 
-def _show_progress(progress: Progress) -> None:
-    share = f"{progress.done / progress.total:4.0%}" if progress.total else ""
-    print(f"\r{progress.stage} {share}", end="" if progress.done < progress.total else "\n", file=sys.stderr)
+def open_store(model: Path) -> Store:
+    """The store of a checkpoint or store folder, with progress on stderr where it is converted first.
+
+    Raises:
+        EngineError: it is neither, or cannot be converted.
+    """
+    with Bar() as bar:
+        return open_or_convert(model, progress=bar.show_conversion)

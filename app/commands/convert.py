@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.progress import Bar
 from engine.errors import Cancelled, EngineError
 
 if TYPE_CHECKING:
-    from engine.store import Progress, Store
-
-_REDRAW_SECONDS = 0.1
+    from engine.store import Store
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,15 +40,12 @@ def run(args: argparse.Namespace) -> int:
 
     widths = _widths(args.bits)
     started = time.monotonic()
-    bar = _Bar()
     try:
-        store = convert(args.model, args.store, widths, args.quantizer, bar.show, None, args.verify)
+        with Bar() as bar:
+            store = convert(args.model, args.store, widths, args.quantizer, bar.show_conversion, None, args.verify)
     except (KeyboardInterrupt, Cancelled):
-        bar.end()
         print(f"Stopped. Convert to {args.store} again with the same settings and it continues where it was.", file=sys.stderr)
         return 1
-    finally:
-        bar.end()
     about = _about(store, time.monotonic() - started)
     print(json.dumps(about) if args.json else _sentence(about), file=sys.stdout)
     return 0
@@ -75,34 +71,3 @@ def _about(store: Store, seconds: float) -> dict[str, Any]:
 def _sentence(about: dict[str, Any]) -> str:
     widths = ", ".join(f"{bits} bits ({nbytes / 1024:.0f} KiB)" for bits, nbytes in about["record_bytes"].items())
     return f"{about['store']}: {about['layers']} layers of {about['experts']} experts at {widths} each, by {about['quantizer']}."
-
-
-class _Bar:
-    """One line on stderr, redrawn; on no terminal, one line a stage."""
-
-    def __init__(self) -> None:
-        self._stage, self._drawn, self._open = "", 0.0, False
-        self._terminal = sys.stderr.isatty()
-
-    def show(self, progress: Progress) -> None:
-        if progress.total == 0:
-            return
-        now = time.monotonic()
-        if progress.stage == self._stage and (not self._terminal or now - self._drawn < _REDRAW_SECONDS) and progress.done < progress.total:
-            return
-        if not self._terminal and progress.stage == self._stage:
-            return
-        if self._terminal and progress.stage != self._stage:
-            self.end()
-        self._stage, self._drawn = progress.stage, now
-        line = f"{progress.stage}: {progress.done / 1e6:,.1f} of {progress.total / 1e6:,.1f} MB"
-        if self._terminal:
-            print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
-            self._open = True
-        else:
-            print(line, file=sys.stderr)
-
-    def end(self) -> None:
-        if self._open:
-            print(file=sys.stderr)
-            self._open = False

@@ -32,9 +32,9 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse.ArgumentParser, names: tuple[str, ...] = _SETTINGS) -> None:
     """The engine's settings as options, with the help they carry, and ``--profile``."""
-    for name in _SETTINGS:
+    for name in names:
         setting = BY_NAME[name]
         parser.add_argument(f"--{name.replace('_', '-')}", default=None, metavar=setting.unit.upper() or "VALUE",
                             help=f"{setting.help} Default: {setting.default}".replace("%", "%%"))  # fmt: skip
@@ -48,7 +48,7 @@ def chosen_settings(args: argparse.Namespace) -> dict[str, Value]:
         EngineError: there is no such profile, or it cannot be read.
     """
     values: dict[str, Value] = dict(find(args.profile).settings) if args.profile else {}
-    values.update({name: given for name in _SETTINGS if (given := getattr(args, name)) is not None})
+    values.update({name: given for name in _SETTINGS if (given := getattr(args, name, None)) is not None})
     return values
 
 
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
             report = headless.generate(args.prompt, None if args.json else _write)
         finally:
             signal.signal(signal.SIGINT, previous)
-    print(json.dumps(report) if args.json else "\n" + _sentence(report), file=sys.stdout if args.json else sys.stderr)
+        # Before the trace is written, which a full disk may prevent.
+        print(json.dumps(report) if args.json else "\n" + _sentence(report), file=sys.stdout if args.json else sys.stderr)
     return 0
 
 
