@@ -186,21 +186,24 @@ def _counters(recording: Recording) -> Iterator[str]:
     tokens, samples = recording.tokens.rows(), recording.samples.rows()
     ends = (tokens["start"] + tokens["duration"]).tolist()
     times = samples["time"].tolist()
-    for name, column in (("Expert bytes resident", "resident_bytes"), ("Expert budget", "budget_bytes"), ("KV cache bytes", "kv_bytes")):
+    for name, column in (("Experts resident", "resident_bytes"), ("Expert budget", "budget_bytes"), ("KV cache", "kv_bytes")):
         both = sorted(zip(ends + times, tokens[column].tolist() + samples[column].tolist(), strict=True))
-        yield from _counter(name, both)
-    for name, column in (("Engine RSS", "rss"), ("Bytes read, by the kernel", "read_bytes"), ("Major faults", "major_faults")):
-        yield from _counter(name, zip(times, samples[column].tolist(), strict=True))
-    yield from _counter("Bytes read on demand per token", zip(tokens["start"].tolist(), tokens["demand_bytes"].tolist(), strict=True))
+        yield from _counter(name, "bytes", both)
+    for name, unit, column in (
+        ("Engine RSS", "bytes", "rss"), ("Read, by the kernel", "bytes", "read_bytes"), ("Major page faults", "count", "major_faults"),
+    ):  # fmt: skip
+        yield from _counter(name, unit, zip(times, samples[column].tolist(), strict=True))
+    on_demand = zip(tokens["start"].tolist(), tokens["demand_bytes"].tolist(), strict=True)
+    yield from _counter("Read on demand per token", "bytes", on_demand)
     by_width = [tokens[f"resident_{bits}"].tolist() for bits in WIDTHS]
     for end, *held in zip(ends, *by_width, strict=True):
         args = {f"{bits} bits": nbytes for bits, nbytes in zip(WIDTHS, held, strict=True)}
-        yield _event("C", 0, end, "Expert bytes by width", "counter", args)
+        yield _event("C", 0, end, "Experts resident, bytes at", "counter", args)
 
 
-def _counter(name: str, points: Iterable[tuple[int, int]]) -> Iterator[str]:
+def _counter(name: str, unit: str, points: Iterable[tuple[int, int]]) -> Iterator[str]:
     for time, value in points:
-        yield _event("C", 0, time, name, "counter", {"value": value})
+        yield _event("C", 0, time, name, "counter", {unit: value})
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
