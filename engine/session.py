@@ -155,6 +155,17 @@ class Session:
             self.flush()
             self.emit(Finished(self.ledger.now(), number, reason))
 
+    @torch.inference_mode()
+    def logits(self, ids: Tensor, last: int) -> Tensor:
+        """Logits [last, V] at the ``last`` positions of ``ids`` [1, T], in one pass of no request and without a row in ``tokens``.
+
+        Raises:
+            EngineError: a record is damaged.
+        """
+        self.ledger.begin_pass(self._tokens, Phase.PREFILL)
+        keep = dict.fromkeys(self._forward_options, last)
+        return self.skeleton.model(input_ids=ids, use_cache=False, **keep).logits[0, -last:]  # type: ignore[no-any-return]
+
     # --- settings -------------------------------------------------------------------------------------------------
 
     def change(self, name: str, value: Value) -> None:
