@@ -1,0 +1,189 @@
+"""`export` and `perplexity` as typed: what they print, their exit status, and one line where the input is unusable."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+import main
+from app.demo import PROJECT
+from engine.recording.output import part_of
+from tests.factory import make_recording
+from tests.models.families import save_random
+
+TEXT = "Once upon a time\n\f\nthere was a naïve model"
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    recording = make_recording(path=tmp_path / "run.edgemoe")
+    recording.close()
+    return tmp_path / "run.edgemoe"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model with a token a byte."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_random("Olmoe", folder, shape={"vocab_size": 257})
+    vocabulary = {symbol: number for number, symbol in enumerate(["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must end with status 2 and one line on stderr, and return that line."""
+
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        assert main.main([str(word) for word in words]) == main.UNUSABLE
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1, err
+        return err
+
+    return run
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "unit"), [("t.json.gz", "events"), ("t.json", "events"), ("t.csv", "rows"), ("t.parquet", "rows")])
+def test_export_tells_what_it_wrote(name: str, unit: str, session: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = session.parent / name
+    assert main.main(["export", str(session), str(out), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert (about["path"], about["bytes"]) == (str(out), out.stat().st_size)
+    assert about[unit] == 50 if unit == "rows" else about[unit] > 1000
+    assert sorted(path.name for path in session.parent.glob("[rt.]*")) == ["run.edgemoe", name]
+
+
+def test_export_without_json_is_a_sentence_and_shows_progress(session: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["export", str(session), str(session.parent / "t.json")]) == 0
+    out, err = capsys.readouterr()
+    assert "events," in out
+    assert err.startswith("exporting: ")
+
+
+def test_export_of_a_torn_session_says_so_and_writes_what_there_is(session: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session.write_bytes(session.read_bytes()[:-3000])
+    assert main.main(["export", str(session), str(session.parent / "t.json"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["events"] > 10
+    assert "not written whole" in err
+
+
+def test_export_refuses_what_it_cannot_use(session: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    out = tmp_path / "t.json"
+    assert "says no format" in refusal("export", session, tmp_path / "t.xyz")
+    assert "cannot be opened: No such file" in refusal("export", tmp_path / "missing", out)
+    assert "Is a directory" in refusal("export", tmp_path, out)
+    for name, content in (("foreign", b"PK\x03\x04" * 100), ("empty", b""), ("text", b"hello")):
+        (tmp_path / name).write_bytes(content)
+        assert "is no session" in refusal("export", tmp_path / name, out)
+    assert "there is no folder" in refusal("export", session, tmp_path / "missing" / "t.json")
+    assert not out.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_export_to_a_full_disk_is_one_line(session: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    out = tmp_path / "t.csv"
+    part_of(out).symlink_to("/dev/full")
+    assert "No space left on device); choose another place" in refusal("export", session, out)
+    assert not out.exists()
+
+
+def test_export_needs_neither_torch_nor_qt(session: Path) -> None:
+    code = """
+import sys, main
+status = main.main(sys.argv[1:])
+sys.exit(status or 'torch' in sys.modules or 'PySide6' in sys.modules)
+"""
+    words = ["export", str(session), str(session.parent / "t.json.gz")]
+    assert subprocess.run([sys.executable, "-c", code, *words], cwd=PROJECT, timeout=60, check=False).returncode == 0
+
+
+# --- run --trace ------------------------------------------------------------------------------------------------------
+
+
+def test_run_writes_a_trace(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "t.json.gz"
+    assert main.main(["run", "--model", str(model), "--tokens", "5", "--trace", str(trace), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    reads = [event for event in events if event.get("cat") == "read"]
+    assert sum(event["args"]["bytes"] for event in reads) == report["demand_bytes"] > 0
+    assert sum(event["name"] == "decode" for event in events) == 4
+
+
+def test_run_refuses_a_trace_that_cannot_be_written_before_it_begins(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    assert "cannot be written" in refusal("run", "--model", tmp_path, "--trace", tmp_path / "missing" / "t.json.gz")
+
+
+# --- perplexity -------------------------------------------------------------------------------------------------------
+
+
+def test_perplexity_prints_one_object(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt.gz"
+    text.write_bytes(gzip.compress(TEXT.encode()))
+    assert main.main(["perplexity", "--model", str(model), "--text", str(text), "--bits", "8", "--budget", "30%", "--json"]) == 0
+    out, err = capsys.readouterr()
+    about = json.loads(out)
+    assert list(about) == ["tokens", "bytes", "nll_per_token", "perplexity", "bits_per_byte"]
+    size = len(TEXT.encode()) - 2  # the newlines around the form feed are not the text's
+    assert (about["tokens"], about["bytes"]) == (size - 1 + 3, size)  # a token a byte, and the ends of two documents
+    assert about["bits_per_byte"] == pytest.approx(about["nll_per_token"] * about["tokens"] / size / 0.6931471805599453)
+    assert "perplexity: " in err
+    assert main.main(["perplexity", "--model", str(model), "--text", str(text), "--bits", "8", "--limit", "9"]) == 0
+    assert "over 9 tokens (9 bytes)" in capsys.readouterr().out
+
+
+def test_perplexity_refuses_what_it_cannot_use(model: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    text, binary, empty = tmp_path / "text", tmp_path / "binary", tmp_path / "empty"
+    text.write_text("hello")
+    binary.write_bytes(bytes(range(256)))
+    empty.write_text("\n\f \n")
+    (tmp_path / "torn.gz").write_bytes(gzip.compress(b"hello world")[:-6])
+    assert "cannot be read: No such file" in refusal("perplexity", "--text", tmp_path / "missing")
+    assert "cannot be read: Is a directory" in refusal("perplexity", "--text", tmp_path)
+    assert "no text in UTF-8" in refusal("perplexity", "--text", binary)
+    binary.write_bytes(b"a\0b")
+    assert "NUL" in refusal("perplexity", "--text", binary)
+    assert "is empty" in refusal("perplexity", "--text", empty)
+    assert "no whole gzip file" in refusal("perplexity", "--text", tmp_path / "torn.gz")
+    assert "at least 1 token" in refusal("perplexity", "--text", text, "--limit", "0")
+    assert "is no folder" in refusal("perplexity", "--text", text, "--model", tmp_path / "missing")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_perplexity_ends_cleanly_at_ctrl_c(model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("hello " * 100)
+    code = f"""
+import os, sys, main
+from app import progress
+show = progress.Bar.show
+def interrupted(self, stage, *rest):
+    show(self, stage, *rest)
+    if stage == "perplexity":
+        os.kill(os.getpid(), {int(signal.SIGINT)})
+progress.Bar.show = interrupted
+sys.exit(main.main(sys.argv[1:]))
+"""
+    words = ["perplexity", "--model", str(model), "--text", str(text), "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("Stopped.\n") and "Traceback" not in done.stderr
