@@ -65,7 +65,7 @@ class Photographer:
         self.until(lambda: live.state == "idle")
         yield from self.pictures("looked-into", wanted, self._look_into)
         yield self._keep("session.edgemoe", jobs.copy_session)
-        yield self._keep("trace.json.gz", lambda source, target: jobs.export_session(source, target, jobs.trace_exporter()))
+        yield self._keep("trace.json.gz", jobs.export_session)
 
     def pictures(self, name: str, wanted: Wanted, arrange: Callable[[], None] = lambda: None) -> Iterator[Path]:
         """One picture a theme and size of the window as it is."""
@@ -116,12 +116,12 @@ class Photographer:
         if "inspector" in self.window.area.docks:
             self.window.area.docks["inspector"].raise_()
 
-    def _keep(self, name: str, write: Callable[[Path, Path], None]) -> Path:
+    def _keep(self, name: str, write: Callable[[Path, Path, jobs.Report], None]) -> Path:
         recording, path = self.window.live.recording, self._out / name
         if recording.path is None:
             raise EngineError(recording.trouble or "The session was not written to disk")
         recording.flush()
-        write(recording.path, path)
+        write(recording.path, path, lambda done, total: None)
         return path
 
 

@@ -60,7 +60,7 @@ class Window(QMainWindow):
         self.profiles = ProfileChoice(self)
         self.overlay = HelpOverlay(self)
         self.guard = KeyGuard(self)
-        self.pulse = Pulse([panel for panel in (self.readouts, *self.panels.values()) if panel is not None])
+        self.pulse = Pulse([self.readouts, *self.panels.values()])
         self._connect()
         self.apply_theme(preferences.get("theme", themes.SYSTEM))
         self._restore()
@@ -74,8 +74,7 @@ class Window(QMainWindow):
         self.live.open_model(model, name, self.prompt() if autorun else "")
 
     def prompt(self) -> str:
-        text = self.panels.get("text")
-        return text.prompt() if text is not None else ""
+        return self.panels["text"].prompt()
 
     # --- what is shown
 
@@ -150,8 +149,7 @@ class Window(QMainWindow):
         column.setContentsMargins(6, 4, 6, 4)
         column.setSpacing(4)
         for strip in (self.readouts, self.progress, self.banners):
-            if strip is not None:
-                column.addWidget(strip)
+            column.addWidget(strip)
         column.addWidget(self.area, 1)
         self.setCentralWidget(body)
 
@@ -178,8 +176,7 @@ class Window(QMainWindow):
         live.model_changed.connect(self._update)
         live.setting_changed.connect(self._on_setting)
         live.setting_refused.connect(self._on_refused)
-        if "text" in self.panels:
-            self.panels["text"].submitted.connect(self._submit)
+        self.panels["text"].submitted.connect(self._submit)
 
     def _restore(self) -> None:
         if not self.restoreGeometry(unpacked(self.preferences.get("geometry"))):
@@ -227,8 +224,7 @@ class Window(QMainWindow):
         self.begin(demo_model_path(), "demo", autorun=False)
 
     def _edit_prompt(self) -> None:
-        if "text" in self.panels:
-            self.area.bring("text")
+        self.area.bring("text")
 
     def _help(self) -> None:
         self.overlay.open(groups_of([self.menus[name] for name in ("run", "file", "edit", "view", "help")], list(self.panels.values())))

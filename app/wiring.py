@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
-from typing import Any
-
 from engine.recording.recording import Recording
+from views.cache import CachePanel
+from views.grid import GridPanel
+from views.inspector import InspectorPanel
+from views.latency import LatencyPanel
+from views.memory import MemoryPanel
 from views.panel import Panel
+from views.readouts import Readouts
 from views.selection import Selection
+from views.text import TextPanel
 from views.theme import Theme
+from views.timeline import TimelinePanel
+from views.tuning import TuningPanel
 from views.tuning_model import TuningModel
 
-_PLACES = {
-    "text": ("views.text", "TextPanel"), "grid": ("views.grid", "GridPanel"), "timeline": ("views.timeline", "TimelinePanel"),
-    "latency": ("views.latency", "LatencyPanel"), "cache": ("views.cache", "CachePanel"), "memory": ("views.memory", "MemoryPanel"),
-    "tuning": ("views.tuning", "TuningPanel"), "inspector": ("views.inspector", "InspectorPanel"),
-}  # fmt: skip
+PANELS = (TextPanel, GridPanel, TimelinePanel, LatencyPanel, CachePanel, MemoryPanel, TuningPanel, InspectorPanel)
 
 
 def build_panels(recording: Recording, selection: Selection, settings: TuningModel, theme: Theme) -> dict[str, Panel]:
     """Every panel by its key, in the order of the View menu."""
-    panels = {}
-    for key, (module, name) in _PLACES.items():
-        if find_spec(module) is not None:
-            panels[key] = getattr(importlib.import_module(module), name)(recording, selection, settings, theme)
-    return panels
+    return {kind.key: kind(recording, selection, settings, theme) for kind in PANELS}
 
 
-def build_readouts(recording: Recording, selection: Selection, settings: TuningModel, theme: Theme) -> Any:
+def build_readouts(recording: Recording, selection: Selection, settings: TuningModel, theme: Theme) -> Readouts:
     """The strip of figures under the toolbar."""
-    if find_spec("views.readouts") is None:
-        return None
-    return importlib.import_module("views.readouts").Readouts(recording, selection, settings, theme)
+    return Readouts(recording, selection, settings, theme)
