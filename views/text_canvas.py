@@ -9,6 +9,7 @@ from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt, Signal, Sl
 from PySide6.QtGui import (
     QBrush,
     QColor,
+    QFocusEvent,
     QFontMetricsF,
     QKeyEvent,
     QMouseEvent,
@@ -27,6 +28,7 @@ from views.text_tints import PREFILL
 from views.theme import Theme
 
 MARGIN = 8
+HANGING = 14.0  # px at the right, where a line's newline may stand
 GAP = 6  # px between lines, where the underlines are
 _KEPT = 20_000  # texts kept ready to be drawn
 _SCROLLING = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
@@ -257,7 +259,7 @@ class TextCanvas(QAbstractScrollArea):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         # The scroll bar's room is always left free, so that its coming does not break the lines anew.
-        self.text.resize(max(40.0, self.width() - 2.0 * MARGIN - self.verticalScrollBar().sizeHint().width()))
+        self.text.resize(max(40.0, self.width() - MARGIN - HANGING - self.verticalScrollBar().sizeHint().width()))
         hint = self.newest.sizeHint()
         self.newest.setGeometry(self.viewport().width() - hint.width() - 6, self.viewport().height() - hint.height() - 6, *hint.toTuple())
         self.extend()
@@ -288,6 +290,12 @@ class TextCanvas(QAbstractScrollArea):
         row = self.row_at(event.position())
         if row is not None and event.button() == Qt.MouseButton.LeftButton:
             self.clicked.emit(row)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        self.viewport().update()
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        self.viewport().update()
 
     def event(self, event: QEvent) -> bool:
         # Esc lets go of a pinned token before it means anything to the window.

@@ -18,6 +18,7 @@ from views.text import TextPanel
 from views.text_layout import NEWLINE, PROMPT, TextLayout
 from views.text_status import token_line
 from views.text_tints import MISSES, MODES, PREFILL, STEPS, Scale, Tints, palette
+from views.theme import DARK
 
 SIZE = (388, 340)
 
@@ -303,3 +304,14 @@ def test_nothing_jumps_with_what_is_told(make_panel, width: int) -> None:
             panel.selection.hover(token=token)
             QGuiApplication.processEvents()
             assert panel.canvas.height() == height
+
+
+def test_focus_is_seen_on_the_text(make_panel) -> None:
+    panel = make_panel(TextPanel, make_recording(), size=SIZE)
+    panel.activateWindow()
+    before = panel.grab().toImage()
+    panel.canvas.setFocus()
+    QGuiApplication.processEvents()
+    corner = panel.canvas.mapTo(panel, QPoint(0, 0))
+    after = panel.grab().toImage()
+    assert after.pixelColor(corner).name() == DARK.accent != before.pixelColor(corner).name()
