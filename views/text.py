@@ -91,13 +91,14 @@ class TextPanel(Panel):
         self._requests, self._note = 0, ""
         self.canvas.text.clear()
         self.canvas.follow()
+        self._explain()
 
     def refresh(self) -> None:
         if self._feed():
             if self.tints.refit():
                 self._explain()
-            self._point()
             self.canvas.extend()
+        self._point()
         self._describe()
 
     def restyle(self, theme: Theme) -> None:
