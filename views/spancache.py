@@ -8,6 +8,8 @@ from engine.events import SPAN
 from engine.recording.recording import Recording
 from views.timeaxis import Window
 
+_RAW = np.dtype((np.void, SPAN.itemsize))  # numpy copies structured rows field by field, raw ones a hundred times faster
+
 
 class SpanCache:
     """``rows`` holds every span that overlaps the window last asked for, and some around it."""
@@ -31,11 +33,12 @@ class SpanCache:
         count = len(recording.spans)
         if count > self._seen:
             fresh = recording.spans.rows(self._seen, count)
-            self.rows = np.concatenate([self.rows, fresh[fresh["start"] <= end]])
+            fresh = fresh.take(np.flatnonzero(fresh["start"] <= end))
+            self.rows = np.concatenate([self.rows.view(_RAW), fresh.view(_RAW)]).view(SPAN)
             self._seen = count
         if window[0] - start > width:
             kept = window[0] - width // 4
-            self.rows = self.rows[self.rows["start"] + self.rows["duration"] >= kept]
+            self.rows = self.rows.take(np.flatnonzero(self.rows["start"] + self.rows["duration"] >= kept))
             self._held = kept, end
 
     def _fetch(self, recording: Recording, window: Window) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from engine.events import Outcome, SpanKind
 from engine.recording.recording import Recording
 
-CHUNK = 100_000  # spans taken in at once, so that a reopened session holds up no frame
+CHUNK = 50_000  # spans taken in at once, so that a reopened session holds up no frame
 SLOTS = 16
 KINDS = int(SpanKind.READ)  # READ is the last; all before it is work of the token loop
 
@@ -45,7 +45,7 @@ class SpanTotals:
         return stop == len(recording.spans)
 
     def _add(self, rows: np.ndarray) -> None:
-        rows = rows[(rows["token"] >= 0) & (rows["layer"] < self.layers)]
+        rows = rows.take(np.flatnonzero((rows["token"] >= 0) & (rows["layer"] < self.layers)))
         if not len(rows):
             return
         first, last = int(rows["token"].min()), int(rows["token"].max()) + 1

@@ -35,18 +35,20 @@ class Line(QLabel):
         super().__init__()
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.full = ""
+        self.full = self.color = ""
 
     def minimumSizeHint(self) -> QSize:
         return QSize(0, self.fontMetrics().height())
 
-    def say(self, text: str) -> None:
-        self.full = text
+    def say(self, text: str, color: str) -> None:
+        if color != self.color:
+            self.setStyleSheet(f"color: {color}")
+        self.full, self.color = text, color
         self.setText(self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, max(0, self.width() - 2)))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.say(self.full)
+        self.say(self.full, self.color)
 
 
 class TimelinePanel(TimePanel):
@@ -221,8 +223,7 @@ class TimelinePanel(TimePanel):
             text = token_told(self.recording, token)
         else:
             text = HINT
-        self.line.say(text)
-        self.line.setStyleSheet(f"color: {self.theme.muted if text == HINT else self.theme.text}")
+        self.line.say(text, self.theme.muted if text == HINT else self.theme.text)
 
     @Slot(object)
     def _show_figures(self, scope: object) -> None:

@@ -8,7 +8,6 @@ from PySide6.QtCore import QEvent, QLineF, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygonF, QWheelEvent
 from PySide6.QtWidgets import QScrollBar, QSizePolicy, QWidget
 
-from views.colors import readable
 from views.lanes import Lanes
 from views.navigator import Navigator
 from views.plot import AXIS
@@ -16,7 +15,7 @@ from views.plotitems import Band, draw_marks
 from views.theme import Theme
 from views.timeaxis import Window, second_ticks
 from views.timeline_picture import Picture, Slice
-from views.timeline_shades import colors
+from views.timeline_shades import code, inks
 from views.timeline_text import names, token_names
 
 LEFT, RIGHT = AXIS + 2, 10  # px beside the lanes: as beside the charts, so that time lines up
@@ -44,7 +43,7 @@ class TimelineCanvas(QWidget):
         self.pointed: Slice | None = None
         self.marked: tuple[int, int] | None = None  # expert whose slices are framed
         self.lit: tuple[int, int] | None = None  # expert beside whose slices all others recede
-        self._images: list[QImage] = []
+        self._image = QImage()
         self._texts: list[tuple[QRectF, str, QColor]] = []
         self._widths: dict[str, int] = {}
         self._small = QFont(self.font())
@@ -107,15 +106,13 @@ class TimelineCanvas(QWidget):
 
     def light(self, lit: tuple[int, int] | None) -> None:
         if self.picture is not None:
-            self._images = self.picture.paint(self.theme, lit)
+            self._image = self.picture.paint(self.theme, lit)
         self.lit = lit
         self.update()
 
     def _fitting(self, picture: Picture) -> Iterator[tuple[QRectF, str, QColor]]:
         """The texts that fit into their slices, with a colour that can be read on them."""
-        ratio, inks = self.ratio, {}
-        for lane in picture.lanes:
-            inks.setdefault(lane.kind, [QColor(readable(color)) for color in colors(lane.kind, self.theme)])
+        ratio, colors = self.ratio, [QColor(ink) for ink in inks(self.theme)]
         for found, x0, x1, shade in picture.texts():
             if found.lane.height < TEXT_LANE:
                 continue
@@ -124,7 +121,7 @@ class TimelineCanvas(QWidget):
             text = next((text for text in choices if self._width(text) <= room), None)
             if text is not None:
                 rect = QRectF(LEFT + x0 / ratio, found.lane.top, (x1 - x0) / ratio - 1, found.lane.height - 1)
-                yield rect, text, inks[found.lane.kind][shade]
+                yield rect, text, colors[code(found.lane.kind, shade) - 1]
 
     def _width(self, text: str) -> int:
         width = self._widths.get(text)
@@ -152,8 +149,8 @@ class TimelineCanvas(QWidget):
             painter.fillRect(QRectF(left, top, max(1.0, right - left), bottom - top), QColor(band.color))
         painter.restore()
         self._paint_axis(painter, area)
-        for lane, image in zip(self.picture.lanes, self._images, strict=True):
-            painter.drawImage(QRectF(LEFT, lane.top, self.span, lane.height - 1), image, QRectF(image.rect()))
+        image = self._image
+        painter.drawImage(QRectF(LEFT, top, image.width() / self.ratio, image.height() / self.ratio), image, QRectF(image.rect()))
         if self.lit is None:
             for rect, text, ink in self._texts:
                 painter.setPen(ink)

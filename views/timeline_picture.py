@@ -17,7 +17,7 @@ from views.lanes import Lane
 from views.spantotals import SpanTotals
 from views.theme import Theme
 from views.timeaxis import Window, rows_within, token_ends
-from views.timeline_shades import DIM, FRAMEWORK, SHADES, bins, coverage, snapped, stacked, table
+from views.timeline_shades import DIMMED, FRAMEWORK, SHADES, bins, code, coverage, palette, snapped, stacked
 
 READABLE = 18  # px: no text in a slice below
 SEPARATE = 4  # px: slices from this on are set apart by a gap
@@ -58,7 +58,9 @@ class Picture:
         self._ends = token_ends(recording, self.low, self.high)
         self.rows = np.empty(0, SPAN)
         self.detailed = False
-        self._shades: list[np.ndarray] = []  # of each lane, [H, W]
+        self._tops = [round((lane.top - self.lanes[0].top) * ratio) for lane in self.lanes]
+        self._talls = [max(1, round((lane.height - 1) * ratio)) for lane in self.lanes]  # a point is left to the line below
+        self._codes = np.zeros((self._tops[-1] + self._talls[-1], self.width), np.uint8)
 
     def x_of(self, times: np.ndarray | int) -> np.ndarray:
         """Times in ns as pixels."""
@@ -70,59 +72,63 @@ class Picture:
         """Every span as itself; where many share a pixel, its column is shared among them."""
         self.detailed = True
         x0, x1 = self.x_of(rows["start"]), self.x_of(rows["start"] + rows["duration"])
-        inside = (x1 >= 0) & (x0 <= self.width)
-        self.rows = rows[inside]
+        inside = np.flatnonzero((x1 >= 0) & (x0 <= self.width))
+        self.rows = rows.take(inside)  # faster by far than an index for structured rows
         self._lane, self._source = self._placed()
-        self._x0, self._x1 = x0[inside][self._source], x1[inside][self._source]
-        covered = self._covered(np.arange(len(self._lane)))
+        self._shade = np.where(self.rows["kind"] == SpanKind.READ, self.rows["outcome"], self.rows["kind"]).astype(np.int64)[self._source]
+        self._x0, self._x1 = x0[inside[self._source]], x1[inside[self._source]]
+        covered = self._covered(slice(None))
         tokens, compute = self._number("tokens"), self._number("compute")
         left, right = snapped(self.x_of(self._starts), self.x_of(self._ends))
         covered[tokens] = coverage(self._phases(), left, right, SHADES, self.width)
         covered[compute, FRAMEWORK] = np.maximum(0, covered[tokens].sum(axis=0) - covered[compute].sum(axis=0))
-        self._shades = [stacked(shares, self._tall(lane)) for lane, shares in zip(self.lanes, covered, strict=True)]
-        for lane, x0, x1 in ((self._lane, self._x0, self._x1), (np.full(len(left), tokens), left, right)):
-            self._part(lane, x0, x1)
+        self._stack(covered)
+        self._part(self._lane, self._x0, self._x1)
+        self._part(np.full(len(left), tokens), left, right)
 
     def draw_totals(self, totals: SpanTotals) -> None:
         """Each token's time shared by kind, neighbours together where a token is below a pixel."""
-        table_ = self.recording.tokens
+        table = self.recording.tokens
         begins, owner = bins(self.x_of(self._starts), self.x_of(self._ends), self.width)
-        duration, prefill = table_.column("duration", self.low, self.high), self._phases() == Phase.PREFILL
+        duration, prefill = table.column("duration", self.low, self.high), self._phases() == Phase.PREFILL
 
         def binned(values: np.ndarray) -> np.ndarray:
             return np.add.reduceat(values, begins, axis=0) if len(begins) else values[:0]
 
-        whole = binned(duration)
-        for lane in self.lanes:
+        parts = np.zeros((len(begins) + 1, len(self.lanes), SHADES))  # one more bin, for where there is no token
+        layers = [lane.index + 1 for lane in self.lanes if lane.kind == "layer"]
+        work = binned(self._some(totals.work, layers[0], layers[-1] + 1)) if layers else None
+        reads = binned(self._some(totals.reads, 0, totals.slots))
+        for number, lane in enumerate(self.lanes):
             match lane.kind:
                 case "tokens":
-                    parts = binned(np.stack([duration * prefill, duration * ~prefill], axis=1))
+                    values = binned(np.stack([duration * prefill, duration * ~prefill], axis=1))
                 case "compute":
-                    parts = binned(np.stack([table_.column(name, self.low, self.high) for name in PARTS], axis=1))
+                    values = binned(np.stack([table.column(name, self.low, self.high) for name in PARTS], axis=1))
                 case "layer":
-                    parts = binned(self._some(totals.work, lane.index + 1))
+                    values = work[:, lane.index + 1 - layers[0]]
                 case _:
-                    parts = binned(self._some(totals.reads, lane.index - 1))
-            filled = parts.sum(axis=1) if lane.kind == "layer" else whole
-            shares = parts.T / np.maximum(filled, 1)
-            shares = np.concatenate([shares, np.zeros((len(shares), 1))], axis=1)[:, owner]
-            self._shades.append(stacked(shares, self._tall(lane)))
+                    values = reads[:, lane.index - 1]
+            # A layer's lane tells how its own time is shared; all others fill up with the whole time of the tokens.
+            whole = values.sum(axis=1) if lane.kind == "layer" else binned(duration)
+            parts[:-1, number, : values.shape[1]] = values / np.maximum(whole, 1)[:, None]
+        self._stack(parts.transpose(1, 2, 0)[:, :, owner])
 
-    def paint(self, theme: Theme, lit: tuple[int, int] | None) -> list[QImage]:
-        """The lanes as images; with ``lit``, all but that expert's slices recede."""
-        marked = self._lit(lit)
-        images = []
-        for number, (lane, shades) in enumerate(zip(self.lanes, self._shades, strict=True)):
-            full = table(lane.kind, theme)
-            if marked is None or lane.kind == "tokens":
-                pixels = full[shades]
-            else:
-                pixels = table(lane.kind, theme, DIM)[shades]
+    def paint(self, theme: Theme, lit: tuple[int, int] | None) -> QImage:
+        """All lanes, from the top of the first to the bottom of the last; with ``lit``, all but that expert's slices recede."""
+        codes = self._codes
+        if lit is not None and self.detailed:
+            marked = self._covered(self._of(lit)) > 0
+            codes = codes.copy()
+            below = codes[self._talls[0] :]  # the tokens stay as they are
+            below[below > 0] += DIMMED
+            for number, lane in enumerate(self.lanes):
                 columns = np.flatnonzero(marked[number].any(axis=0))
-                pixels[:, columns] = full[marked[number][:, columns].argmax(axis=0)]
-            height, width = pixels.shape
-            images.append(QImage(pixels.tobytes(), width, height, width * 4, QImage.Format.Format_ARGB32_Premultiplied).copy())
-        return images
+                self._rows(codes, number)[:, columns] = code(lane.kind, marked[number][:, columns].argmax(axis=0))
+        height, width = codes.shape
+        image = QImage(codes.tobytes(), width, height, width, QImage.Format.Format_Indexed8)
+        image.setColorTable(palette(theme))
+        return image.convertToFormat(QImage.Format.Format_ARGB32_Premultiplied)
 
     # --- asking --------------------------------------------------------------------------------------------------------
 
@@ -137,9 +143,7 @@ class Picture:
             return
         left, right = np.clip(self._x0, 0, self.width), np.clip(self._x1, 0, self.width)
         for number in np.flatnonzero(right - left >= READABLE * self.ratio)[:MOST_TEXTS].tolist():
-            found = self._slice(number)
-            read = found.lane.kind == "slot"
-            yield found, float(left[number]), float(right[number]), int(found.span["outcome" if read else "kind"])
+            yield self._slice(number), float(left[number]), float(right[number]), int(self._shade[number])
 
     def at(self, lane: Lane, x: float) -> Slice | None:
         """The slice under ``x`` px of a lane, or the nearest very close to it; the pass where there is none."""
@@ -187,16 +191,22 @@ class Picture:
     def _phases(self) -> np.ndarray:
         return self.recording.tokens.column("phase", self.low, self.high).astype(np.int64)
 
-    def _tall(self, lane: Lane) -> int:
-        """Pixels of a lane's slices: one point is left to the line below it."""
-        return max(1, round((lane.height - 1) * self.ratio))
+    def _rows(self, codes: np.ndarray, number: int) -> np.ndarray:
+        """The part of ``codes`` that a lane takes."""
+        return codes[self._tops[number] : self._tops[number] + self._talls[number]]
 
-    def _covered(self, picked: np.ndarray) -> np.ndarray:
+    def _stack(self, shares: np.ndarray) -> None:
+        """Fill the lanes by ``shares`` [G, SHADES, W] of their height."""
+        for height in set(self._talls):
+            same = [number for number, tall in enumerate(self._talls) if tall == height]
+            for number, shades in zip(same, stacked(shares[same], height), strict=True):
+                table = np.append(code(self.lanes[number].kind, np.arange(SHADES)), 0).astype(np.uint8)
+                self._rows(self._codes, number)[:] = table.take(shades)
+
+    def _covered(self, picked: slice | np.ndarray) -> np.ndarray:
         """How much of each pixel the picked slices cover, [G, SHADES, W]."""
-        rows = self.rows[self._source[picked]]
-        shade = np.where(rows["kind"] == SpanKind.READ, rows["outcome"], rows["kind"])
         x0, x1 = snapped(self._x0[picked], self._x1[picked])
-        covered = coverage(self._lane[picked] * SHADES + shade, x0, x1, len(self.lanes) * SHADES, self.width)
+        covered = coverage(self._lane[picked] * SHADES + self._shade[picked], x0, x1, len(self.lanes) * SHADES, self.width)
         return covered.reshape(len(self.lanes), SHADES, self.width)
 
     def _part(self, lane: np.ndarray, x0: np.ndarray, x1: np.ndarray) -> None:
@@ -204,7 +214,7 @@ class Picture:
         last = np.round(x1).astype(np.int64) - 1
         large = (x1 - x0 >= SEPARATE) & (last >= 0) & (last < self.width)
         for number, column in zip(lane[large].tolist(), last[large].tolist(), strict=True):
-            self._shades[number][:, column] = SHADES
+            self._rows(self._codes, number)[:, column] = 0
 
     def _of(self, expert: tuple[int, int] | None) -> np.ndarray:
         """The slices of an expert."""
@@ -213,13 +223,10 @@ class Picture:
         rows = (self.rows["layer"] == expert[0]) & (self.rows["expert"] == expert[1])
         return np.flatnonzero(rows[self._source])
 
-    def _lit(self, expert: tuple[int, int] | None) -> np.ndarray | None:
-        return None if expert is None or not self.detailed else self._covered(self._of(expert)) > 0
-
-    def _some(self, sums: np.ndarray, row: int) -> np.ndarray:
-        """One row of the totals for the tokens shown; zeros for those not counted yet."""
-        values = sums[self.low : self.high, row]
-        return np.concatenate([values, np.zeros((self.high - self.low - len(values), values.shape[1]), values.dtype)])
+    def _some(self, sums: np.ndarray, first: int, last: int) -> np.ndarray:
+        """Rows of the totals for the tokens shown; zeros for those not counted yet."""
+        values = sums[self.low : self.high, first:last]
+        return np.concatenate([values, np.zeros((self.high - self.low - len(values), *values.shape[1:]), values.dtype)])
 
     def _slice(self, number: int) -> Slice:
         span = self.rows[self._source[number]]

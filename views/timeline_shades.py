@@ -1,14 +1,17 @@
 """Colours of the timeline's slices, and lanes as pixels: in each column the time under it is stacked by kind.
 
-A shade is an index among the colours of a lane. Shapes: N slices, W pixels across, H down, B bins of tokens, K shades, G lanes. No Qt here.
+A shade is an index among the kinds of a lane, a code an index among all colours (0 is none). Shapes: N slices, W pixels across,
+H down, B bins of tokens, K shades, G lanes. No Qt here.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-from engine.events import Outcome, Phase, SpanKind
-from views.colors import argb, mix
+from engine.events import Outcome, SpanKind
+from views.colors import argb, mix, readable
 from views.theme import Theme
 
 WORK = ("attention", "router", "compute", "stall", "head", "head", "framework")  # by SpanKind, then what is left of a pass
@@ -16,31 +19,34 @@ READ = ("hit", "first_touch", "capacity", "mispredicted", "late")  # by Outcome
 FRAMEWORK = int(SpanKind.READ)
 SHADES = len(WORK)
 DIM = 0.28  # share of the colour over the base where it recedes
+DIMMED = 16  # from a code to that of its receding colour
+
+_FIRST = {"compute": 1, "layer": 1, "slot": 1 + len(WORK), "tokens": 1 + len(WORK) + len(READ)}
 
 
-def colors(kind: str, theme: Theme) -> list[str]:
-    """The colours of a lane's shades."""
-    if kind == "tokens":
-        named = {Phase.PREFILL: mix(theme.base, theme.text, 0.34), Phase.DECODE: mix(theme.base, theme.accent, 0.42)}
-        return [named[phase] for phase in Phase]
-    return [getattr(theme, role) for role in (READ if kind == "slot" else WORK)]
+def code(kind: str, shade: int | np.ndarray) -> int | np.ndarray:
+    """The code of a shade in a lane of that kind."""
+    return _FIRST[kind] + shade
 
 
-def table(kind: str, theme: Theme, share: float = 1.0) -> np.ndarray:
-    """0xAARRGGBB by shade, [SHADES + 1]; the last is nothing. With ``share`` below 1 the colours recede into the base."""
-    values = [argb(mix(theme.base, color, share)) for color in colors(kind, theme)]
-    return np.array(values + [0] * (SHADES + 1 - len(values)), np.uint32)
+@lru_cache(maxsize=4)
+def colors(theme: Theme) -> tuple[str, ...]:
+    """The colour of every code but 0, in order."""
+    tokens = mix(theme.base, theme.text, 0.34), mix(theme.base, theme.accent, 0.42)  # by Phase
+    return tuple(getattr(theme, role) for role in (*WORK, *READ)) + tokens
 
 
-def coverage(row: np.ndarray, x0: np.ndarray, x1: np.ndarray, rows: int, width: int) -> np.ndarray:
-    """How much of each pixel is covered by the slices ``x0`` to ``x1`` (px, [N]) of a row ([N]): [rows, W]."""
-    x0, x1 = np.clip(x0, 0, width), np.clip(x1, 0, width)
-    first, last = x0.astype(np.int64), x1.astype(np.int64)
-    begin, end, size = row * (width + 1) + first, row * (width + 1) + last, rows * (width + 1)
-    # Whole pixels by where slices begin and end; then the parts of pixels at both edges.
-    whole = np.bincount(begin, minlength=size) - np.bincount(end, minlength=size)
-    parts = np.bincount(end, x1 - last, size) - np.bincount(begin, x0 - first, size)
-    return (np.cumsum(whole.reshape(rows, -1), axis=1) + parts.reshape(rows, -1))[:, :width]
+@lru_cache(maxsize=4)
+def inks(theme: Theme) -> tuple[str, ...]:
+    """What can be read on each of ``colors``."""
+    return tuple(readable(color) for color in colors(theme))
+
+
+def palette(theme: Theme) -> list[int]:
+    """0xAARRGGBB by code, then the same receding into the base."""
+    full = [0, *(argb(color) for color in colors(theme))]
+    dim = [0, *(argb(mix(theme.base, color, DIM)) for color in colors(theme))]
+    return full + [0] * (DIMMED - len(full)) + dim
 
 
 def snapped(x0: np.ndarray, x1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,19 +55,30 @@ def snapped(x0: np.ndarray, x1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(large, np.round(x0), x0), np.where(large, np.round(x1), x1)
 
 
+def coverage(row: np.ndarray, x0: np.ndarray, x1: np.ndarray, rows: int, width: int) -> np.ndarray:
+    """How much of each pixel is covered by the slices ``x0`` to ``x1`` (px, [N]) of a row ([N]): [rows, W]."""
+    x0, x1, stride = np.clip(x0, 0, width), np.clip(x1, 0, width), width + 2
+    first, last = x0.astype(np.int64), x1.astype(np.int64)
+    begin, end, before, after = row * stride + first, row * stride + last, x0 - first, x1 - last
+    # The steps by which coverage rises and falls: an edge within a pixel is shared between it and the next.
+    places = np.concatenate([begin, begin + 1, end, end + 1])
+    steps = np.bincount(places, np.concatenate([1 - before, before, after - 1, -after]), rows * stride)
+    return np.cumsum(steps.reshape(rows, stride), axis=1)[:, :width]
+
+
 def stacked(shares: np.ndarray, height: int) -> np.ndarray:
-    """Shades of a lane whose columns are filled from the bottom by ``shares`` [K, W] of the height; SHADES above them: [H, W]."""
-    edges = np.cumsum(shares, axis=0, dtype=np.float32)
+    """Shades of lanes whose columns are filled from the bottom by ``shares`` [G, K, W] of the height; K above them: [G, H, W]."""
+    edges = np.cumsum(shares, axis=1, dtype=np.float32)
     level = ((height - 0.5 - np.arange(height, dtype=np.float32)) / height)[:, None]
-    shade = np.zeros((height, shares.shape[1]), np.uint8)
-    for edge in edges:
-        shade += edge <= level
-    shade[shade == len(shares)] = SHADES
+    shade = np.zeros((len(shares), height, shares.shape[2]), np.uint8)
+    for kind in range(shares.shape[1]):
+        shade += edges[:, kind, None] <= level
     return shade
 
 
 def bins(x0: np.ndarray, x1: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens from ``x0`` to ``x1`` (px, in order) gathered so that no bin is below a pixel: first token of each bin [B], owner [W]."""
+    """Tokens from ``x0`` to ``x1`` (px, in order) gathered so that no bin is below a pixel: first token of each bin [B], and of
+    each pixel its bin or -1 [W]."""
     if not len(x0):
         return np.empty(0, np.int64), np.full(width, -1)
     begins = np.flatnonzero(np.diff(np.floor(x0), prepend=-np.inf) >= 1)

@@ -37,9 +37,8 @@ def token_text(recording: Recording, token: int) -> str:
 
 def token_names(recording: Recording, token: int) -> tuple[str, ...]:
     """Texts for a slice of the tokens' lane, the longest first."""
-    row = recording.tokens.rows(token, token + 1)[0]
-    if row["phase"] == Phase.PREFILL:
-        return f"prefill, {_counted(int(row['tokens']), 'token')}", "prefill"
+    if recording.tokens.column("phase", token, token + 1)[0] == Phase.PREFILL:
+        return f"prefill, {_counted(int(recording.tokens.column('tokens', token, token + 1)[0]), 'token')}", "prefill"
     text = token_text(recording, token).strip() or "␣"
     return text, text[:4] + "…", text[:2] + "…", text[:2]
 

@@ -1,0 +1,344 @@
+"""The timeline: lanes and slices that are where the recording says, and what pointing, clicking, zooming and folding do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtWidgets import QLabel
+
+from engine.events import SPAN, Outcome, SpanKind
+from engine.recording.recording import Recording
+from engine.recording.statistics import summarize
+from tests.factory import make_recording
+from views import timeline
+from views.lanes import Lanes
+from views.latency import LatencyPanel
+from views.spancache import SpanCache
+from views.spantotals import SpanTotals
+from views.theme import Theme
+from views.timeaxis import token_window
+from views.timeline import HINT, TimelinePanel
+from views.timeline_canvas import LEFT
+from views.timeline_shades import bins, code, colors, coverage, stacked
+from views.timeline_text import names, told
+
+
+@pytest.fixture
+def panel(make_panel, recording) -> TimelinePanel:
+    panel = make_panel(TimelinePanel, recording, size=(620, 400))
+    panel.tick()
+    return panel
+
+
+def zoom(panel: TimelinePanel, token: int, tokens: int = 1) -> None:
+    """Show some tokens from ``token`` on."""
+    panel.selection.show((token_window(panel.recording, token)[0], token_window(panel.recording, token + tokens - 1)[1]))
+    panel.tick()
+
+
+def lane_of(panel: TimelinePanel, kind: str, index: int = 0):
+    return next(lane for lane in panel.canvas.lanes.shown if (lane.kind, lane.index) == (kind, index))
+
+
+def spans_of(panel: TimelinePanel, token: int, kind: SpanKind) -> np.ndarray:
+    rows = panel.recording.spans.between(*token_window(panel.recording, token))
+    return rows[(rows["token"] == token) & (rows["kind"] == kind)]
+
+
+def place(panel: TimelinePanel, span: np.void) -> QPointF:
+    """The middle of a span on its lane."""
+    lane = lane_of(panel, "slot", int(span["lane"])) if span["kind"] == SpanKind.READ else lane_of(panel, "compute")
+    return QPointF(panel.canvas.x_of(span["start"] + span["duration"] / 2), lane.top + lane.height / 2)
+
+
+def longest(rows: np.ndarray) -> np.void:
+    return rows[rows["duration"].argmax()]
+
+
+# --- lanes and pixels ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("layers", "slots", "height"), [(48, 4, 230), (8, 16, 180), (2, 1, 700), (0, 4, 120)])
+@pytest.mark.parametrize("expanded", [False, True])
+def test_lanes_lie_below_each_other_within_their_room(layers, slots, height, expanded):
+    lanes = Lanes()
+    lanes.expanded = expanded
+    lanes.arrange(layers, slots, 32, height)
+    assert [lane.top for lane in lanes.shown] == [32, *(lane.bottom for lane in lanes.shown[:-1])]
+    assert sum(lane.kind == "slot" for lane in lanes.shown) == slots
+    assert (sum(lane.kind == "layer" for lane in lanes.shown) > 0) == (expanded and layers > 0)
+    assert lanes.bottom <= height
+    assert lanes.at(lanes.shown[0].top) is lanes.shown[0] and lanes.at(31) is None
+
+
+def test_layers_scroll_as_far_as_there_are_any():
+    lanes = Lanes()
+    lanes.expanded = True
+    lanes.arrange(48, 4, 20, 250)
+    lanes.scroll_to(1000)
+    lanes.arrange(48, 4, 20, 250)
+    layers = [lane.index for lane in lanes.shown if lane.kind == "layer"]
+    assert layers == list(range(48 - lanes.fits, 48))
+
+
+def test_coverage_is_exact_within_pixels():
+    covered = coverage(np.array([0, 0, 1]), np.array([0.25, 3.5, -4.0]), np.array([2.5, 3.75, 99.0]), 2, 5)
+    assert covered == pytest.approx(np.array([[0.75, 1, 0.5, 0.25, 0], [1, 1, 1, 1, 1]]))
+
+
+def test_columns_are_stacked_from_the_bottom():
+    shares = np.array([[[1.0, 0.25, 0.0], [0.0, 0.5, 0.0]]])
+    assert stacked(shares, 4)[0].T.tolist() == [[0, 0, 0, 0], [2, 1, 1, 0], [2, 2, 2, 2]]
+
+
+def test_bins_are_never_below_a_pixel_and_leave_pauses():
+    begins, owner = bins(np.array([0.0, 0.3, 1.2, 4.0]), np.array([0.3, 1.2, 1.9, 6.0]), 7)
+    assert begins.tolist() == [0, 2, 3]
+    assert owner.tolist() == [0, 1, -1, -1, 2, 2, -1]
+
+
+def test_every_colour_can_be_told_from_the_ground(theme: Theme):
+    assert all(color != theme.base for color in colors(theme))
+    last = code("tokens", 1)
+    assert len(colors(theme)) == last
+
+
+def test_span_cache_holds_what_a_fresh_look_finds(monkeypatch):
+    whole = make_recording(tokens=40)
+    rows, growing, cache = whole.spans.rows(), Recording(), SpanCache()
+    look, looks = growing.spans.between, []
+    monkeypatch.setattr(growing.spans, "between", lambda *window: looks.append(window) or look(*window))
+    for stop in range(0, len(rows), 150):
+        growing.spans.append(rows[stop : stop + 150])
+        end = int((rows["start"] + rows["duration"])[: stop + 150].max())
+        growing.duration = end
+        window = max(0, end - 20_000_000), end
+        cache.show(growing, window)
+        seen = np.sort(cache.rows[(cache.rows["start"] <= window[1]) & (cache.rows["start"] + cache.rows["duration"] >= window[0])])
+        assert seen.tolist() == np.sort(look(*window)).tolist()
+    assert len(cache.rows) < len(rows)
+    assert len(looks) == 1, "only the tail is read while following"
+
+
+def test_totals_are_the_sums_of_the_spans(recording, monkeypatch):
+    monkeypatch.setattr("views.spantotals.CHUNK", 333)
+    totals = SpanTotals(8)
+    while not totals.catch_up(recording):
+        pass
+    table = recording.tokens
+    for kind, name in ((SpanKind.ATTENTION, "attention"), (SpanKind.STALL, "stall"), (SpanKind.EXPERT, "compute"), (SpanKind.HEAD, "head")):
+        assert totals.work[: len(table), :, kind].sum(axis=1) == pytest.approx(table.column(name))
+    assert totals.spans.sum() == len(recording.spans)
+    rows = recording.spans.rows()
+    reads = rows[rows["kind"] == SpanKind.READ]
+    assert totals.slots == reads["lane"].max()
+    assert totals.reads[:, 0, Outcome.FIRST_TOUCH].sum() == pytest.approx(reads["duration"][reads["lane"] == 1].sum())
+
+
+# --- the panel ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_recording_says_what_will_be_here(make_panel):
+    panel = make_panel(TimelinePanel)
+    panel.tick()
+    assert not panel.canvas.isVisible()
+    assert "Run a prompt" in " ".join(label.text() for label in panel.findChildren(QLabel) if label.isVisible())
+
+
+def test_follows_twenty_tokens_and_time_lines_up_with_the_charts(panel, make_panel, recording):
+    assert panel.window() == (token_window(recording, 30)[0], token_window(recording, 49)[1])
+    chart = make_panel(LatencyPanel, recording, size=(620, 400))
+    panel.selection.show((0, 1_000_000_000))
+    chart.selection.show((0, 1_000_000_000))
+    chart.tick()
+    panel.tick()
+    for x in (LEFT, 300, 609):
+        assert panel.time_at(x) == pytest.approx(chart.time_at(x), abs=2e9 / 544)
+
+
+def test_pixels_show_the_spans_colours(make_panel, recording, theme):
+    panel = make_panel(TimelinePanel, recording, theme=theme, size=(620, 400))
+    zoom(panel, 10)
+    image = panel.canvas.grab().toImage()
+    for kind, role in ((SpanKind.STALL, "stall"), (SpanKind.HEAD, "head"), (SpanKind.READ, "first_touch")):
+        span = longest(spans_of(panel, 10, kind))
+        at = place(panel, span)
+        # Near the top of the slice: the text is in its middle.
+        lane = panel.canvas.lanes.at(at.y())
+        assert image.pixelColor(round(at.x()), lane.top + 2).name() == getattr(theme, role)
+
+
+def test_what_is_pointed_at_is_told(panel, recording, qtbot):
+    zoom(panel, 10)
+    assert panel.line.full == HINT
+    span = longest(spans_of(panel, 10, SpanKind.READ))
+    qtbot.wait(30)
+    qtbot.mouseMove(panel.canvas, place(panel, span).toPoint())
+    panel.tick()
+    assert panel.selection.hover_token == 10
+    assert panel.selection.hover_expert == (span["layer"], span["expert"])
+    assert panel.line.full == told(recording, span)
+    for part in (f"layer {span['layer']}, expert {span['expert']}", "4 bit", "107 KiB", "MB/s", "first touch", "token 10"):
+        assert part in panel.line.full
+    panel.navigator.leave()
+    panel.tick()
+    assert panel.line.full == HINT and panel.selection.hover_token is None
+
+
+def test_a_token_hovered_elsewhere_is_told_and_framed(panel, recording):
+    panel.selection.hover(token=40)
+    panel.tick()
+    assert panel.line.full.startswith("Token 40")
+    assert token_window(recording, 40) in {(band.start, band.end) for band in panel.canvas.bands}
+
+
+def test_a_click_pins_token_and_expert_and_again_lets_go(panel, qtbot):
+    zoom(panel, 10)
+    span = longest(spans_of(panel, 10, SpanKind.READ))
+    at = place(panel, span).toPoint()
+    qtbot.mouseClick(panel.canvas, Qt.MouseButton.LeftButton, pos=at)
+    picked = panel.selection.picked
+    assert (picked.token, picked.layer, picked.expert) == (10, span["layer"], span["expert"])
+    panel.tick()
+    assert panel.canvas.marked == (span["layer"], span["expert"])
+    qtbot.mouseClick(panel.canvas, Qt.MouseButton.LeftButton, pos=at)
+    assert panel.selection.picked.token is None and panel.selection.picked.expert is None
+
+
+def test_an_expert_hovered_elsewhere_stays_lit_while_others_recede(panel, theme):
+    panel.restyle(theme)
+    zoom(panel, 10)
+    stalls = spans_of(panel, 10, SpanKind.STALL)
+    span, head = longest(stalls), longest(spans_of(panel, 10, SpanKind.HEAD))
+    panel.selection.hover(expert=(int(span["layer"]), int(span["expert"])))
+    panel.tick()
+    image, lane = panel.canvas._image, lane_of(panel, "compute")
+    row = lane.top + 2 - panel.canvas.lanes.top
+    assert image.pixelColor(round(place(panel, span).x() - LEFT), row).name() == theme.stall
+    assert image.pixelColor(round(place(panel, head).x() - LEFT), row).name() != theme.head
+    panel.hover_at(place(panel, span))
+    panel.tick()
+    assert panel.canvas.lit is None, "nothing recedes under the user's own pointer"
+
+
+def test_shift_drag_selects_a_range_whose_figures_are_told(panel, recording, qtbot):
+    begin, end = QPoint(200, 100), QPoint(420, 100)
+    shift = Qt.KeyboardModifier.ShiftModifier
+    qtbot.mousePress(panel.canvas, Qt.MouseButton.LeftButton, shift, begin)
+    qtbot.mouseMove(panel.canvas, end)
+    qtbot.mouseRelease(panel.canvas, Qt.MouseButton.LeftButton, shift, end)
+    picked = panel.selection.picked
+    panel.tick()
+    panel._figures.flush()
+    told_ = summarize(recording, picked.start, picked.end)
+    values = panel.stats.figures.values
+    assert values[""].startswith(f"range: {told_.tokens} tokens, ")
+    assert values["tokens/s"] == f"{told_.decode_tok_s:.1f}"
+    assert values["hit rate"] == f"{told_.hit_rate:.1%}"
+    assert panel.stats.reads.values["capacity"] == str(told_.capacity)
+    assert sum(int(share.rstrip("%")) for share in panel.stats.work.values.values()) == pytest.approx(100, abs=3)
+    qtbot.keyClick(panel.canvas, Qt.Key.Key_Escape)
+    panel.tick()
+    panel._figures.flush()
+    assert panel.stats.figures.values[""].startswith("in view: 20 tokens")
+
+
+def test_buttons_and_keys_zoom_fit_and_follow(panel, recording, qtbot):
+    assert panel.follow.isChecked()
+    qtbot.keyClick(panel.canvas, Qt.Key.Key_W)
+    panel.tick()
+    assert not panel.follow.isChecked() and panel.selection.view is not None
+    panel.follow.click()
+    assert panel.selection.view is None
+    qtbot.keyClick(panel.canvas, Qt.Key.Key_F)
+    panel.tick()
+    assert panel.window()[0] == token_window(recording, 0)[0]
+
+
+def test_layers_unfold_by_key_and_by_header_and_scroll(panel, qtbot):
+    header = QPoint(20, lane_of(panel, "compute").top + 5)
+    qtbot.mouseClick(panel.canvas, Qt.MouseButton.LeftButton, pos=header)
+    panel.tick()
+    assert [lane.index for lane in panel.canvas.lanes.shown if lane.kind == "layer"] == list(range(8))
+    assert not panel.canvas.bar.isVisible()
+    panel.resize(620, 240)
+    panel.tick()
+    assert panel.canvas.bar.isVisible()
+    qtbot.keyClick(panel.canvas, Qt.Key.Key_PageDown)
+    qtbot.keyClick(panel.canvas, Qt.Key.Key_PageDown)
+    qtbot.keyClick(panel.canvas, Qt.Key.Key_PageDown)
+    panel.tick()
+    assert [lane.index for lane in panel.canvas.lanes.shown if lane.kind == "layer"][-1] == 7
+    qtbot.keyClick(panel.canvas, Qt.Key.Key_E)
+    panel.tick()
+    assert {lane.kind for lane in panel.canvas.lanes.shown} == {"tokens", "compute", "slot"}
+
+
+def test_a_layers_slices_lie_on_its_lane(panel):
+    panel.canvas.fold()
+    zoom(panel, 10)
+    span = longest(spans_of(panel, 10, SpanKind.ATTENTION))
+    lane = lane_of(panel, "layer", int(span["layer"]))
+    found = panel.canvas.slice_at(QPointF(place(panel, span).x(), lane.top + 3))
+    assert found.span == span
+    other = lane_of(panel, "layer", (int(span["layer"]) + 4) % 8)
+    assert panel.canvas.slice_at(QPointF(place(panel, span).x(), other.top + 3)) is None
+
+
+def test_far_out_totals_stand_for_spans(panel, monkeypatch, recording):
+    monkeypatch.setattr(timeline, "MOST_SPANS", 100)
+    monkeypatch.setattr(panel.spans, "show", lambda *_: pytest.fail("spans were read"))
+    panel.canvas.fold()
+    panel.navigator.fit()
+    panel.tick()
+    picture = panel.canvas.picture
+    assert not picture.detailed
+    lane = lane_of(panel, "compute")
+    x = panel.canvas.x_of(sum(token_window(recording, 20)) / 2)
+    shades = picture._rows(picture._codes, picture.lanes.index(lane))[:, int(x - LEFT)]
+    row = recording.tokens.rows(20, 21)[0]
+    assert (shades == code("compute", SpanKind.STALL)).mean() == pytest.approx(row["stall"] / row["duration"], abs=0.03)
+    found = panel.canvas.slice_at(QPointF(x, lane.top + 5))
+    assert found.token == 20 and found.span is None
+
+
+def test_a_setting_change_is_marked(panel):
+    panel.navigator.fit()
+    panel.tick()
+    assert [text for _, text in panel.canvas.marks] == ["Expert bits 8"]
+    at = QPointF(panel.canvas.x_of(panel.canvas.marks[0][0]), 60)
+    panel.hover_at(at)
+    assert panel.canvas.toolTip() == "Expert bits 4 → 8 from token 25"
+
+
+def test_another_recording_replaces_what_was_drawn(panel):
+    other = make_recording(layers=4, experts=8, tokens=10, seed=3)
+    panel.show_recording(other)
+    assert panel.totals.layers == 4
+    assert set(panel.spans.rows["token"].tolist()) == set(range(10))
+    panel.show_recording(Recording())
+    assert not panel.canvas.isVisible()
+
+
+def test_nothing_new_draws_nothing(panel, monkeypatch):
+    for _ in range(3):
+        panel.tick()
+    calls: list[int] = []
+    monkeypatch.setattr(panel, "refresh", lambda: calls.append(1))
+    monkeypatch.setattr(panel, "point", lambda: calls.append(2))
+    for _ in range(20):
+        panel.tick()
+    assert calls == []
+
+
+def test_texts_get_shorter_not_cut():
+    span = np.zeros(1, SPAN)[0]
+    span["kind"], span["layer"], span["expert"], span["bits"] = SpanKind.EXPERT, 3, 17, 4
+    choices = names(span)
+    assert choices[0] == "L3 E17 4 bit"
+    assert sorted(map(len, choices), reverse=True) == [len(text) for text in choices]
+
+
+def test_help_lists_the_keys():
+    assert {"E", "L", "F", "R", "Esc"} <= {keys for keys, _ in TimelinePanel.keys}
