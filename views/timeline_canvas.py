@@ -18,7 +18,7 @@ from views.timeline_picture import Picture, Slice
 from views.timeline_shades import code, inks
 from views.timeline_text import names, token_names
 
-LEFT, RIGHT = AXIS + 2, 10  # px beside the lanes: as beside the charts, so that time lines up
+LEFT, RIGHT = AXIS + 3, 10  # px beside the lanes: as beside the charts with their margins, so that time lines up
 TICK_SPACE = 90  # px
 FRAMED = 6  # px: smaller slices get a dot instead of a frame
 TEXT_LANE = 12  # px: lower lanes hold no text
@@ -151,8 +151,8 @@ class TimelineCanvas(QWidget):
         self._paint_axis(painter, area)
         image = self._image
         painter.drawImage(QRectF(LEFT, top, image.width() / self.ratio, image.height() / self.ratio), image, QRectF(image.rect()))
-        if self.lit is None:
-            for rect, text, ink in self._texts:
+        for rect, text, ink in self._texts:
+            if self.lit is None or rect.top() == top:  # on receding slices no ink can be read; those of tokens stay
                 painter.setPen(ink)
                 painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, text)
         self._paint_headers(painter)
@@ -185,9 +185,10 @@ class TimelineCanvas(QWidget):
 
     def _paint_headers(self, painter: QPainter) -> None:
         theme, height = self.theme, self._metrics.height()
-        lines, free = [], 0
+        painter.setPen(QPen(QColor(theme.grid), 1))
+        painter.drawLines([QLineF(0, lane.bottom - 0.5, LEFT + self.span, lane.bottom - 0.5) for lane in self.lanes.shown])
+        free = 0.0
         for lane in self.lanes.shown:
-            lines.append(QLineF(0, lane.bottom - 0.5, LEFT + self.span, lane.bottom - 0.5))
             middle = lane.top + lane.height / 2
             # Where lanes are lower than text only every second or third is named.
             if middle - height / 2 < free - 2:
@@ -198,8 +199,6 @@ class TimelineCanvas(QWidget):
             painter.drawText(rect, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, lane.title)
             if lane.kind == "compute" and self.lanes.layers:
                 self._arrow(painter, QPointF(6, middle))
-        painter.setPen(QPen(QColor(theme.grid), 1))
-        painter.drawLines(lines)
         if self.marks:
             painter.setPen(QColor(theme.muted))
             rect = QRectF(4, self._axis_height, LEFT - 10, self._axis_height)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtWidgets import QLabel
+from PySide6.QtWidgets import QApplication, QLabel
 
 from engine.events import SPAN, Outcome, SpanKind
 from engine.recording.recording import Recording
@@ -153,6 +153,7 @@ def test_follows_twenty_tokens_and_time_lines_up_with_the_charts(panel, make_pan
     chart.selection.show((0, 1_000_000_000))
     chart.tick()
     panel.tick()
+    QApplication.processEvents()  # the charts are laid out
     for x in (LEFT, 300, 609):
         assert panel.time_at(x) == pytest.approx(chart.time_at(x), abs=2e9 / 544)
 
