@@ -50,7 +50,7 @@ class Lanes:
         self.scroll_to(self.first)
         plan = [("tokens", 0, "Tokens", TOKENS), ("compute", 0, "Compute", compute)]
         plan += [("layer", layer, f"layer {layer}", height) for layer in range(self.first, self.first + self.fits)]
-        plan += [("slot", slot_ + 1, f"I/O slot {slot_ + 1}", slot) for slot_ in range(slots)]
+        plan += [("slot", number, f"I/O slot {number}", slot) for number in range(1, slots + 1)]
         self.shown = []
         for kind, index, title, tall in plan:
             self.shown.append(Lane(kind, index, title, top, tall))
