@@ -100,7 +100,7 @@ class InspectorPanel(TimePanel):
         head.addWidget(self.choice, 0, Qt.AlignmentFlag.AlignTop)
         self.facts, self.strip = Facts(self.theme, self), ExpertStrip(self.theme, self.navigator, self)
         self.shares = SharesBar(self.theme)
-        self.events, self.path, self.cells = EventsModel(self.theme), PathModel(), PathDelegate(self.theme)
+        self.events, self.path, self.cells = EventsModel(self.theme, self), PathModel(self), PathDelegate(self.theme, self)
         self.event_table, self.path_table = plain_table(QTableView(self)), plain_table(QTableView(self))
         self._build_tables()
         body = QWidget(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QRect, Qt
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QRect, Qt
 from PySide6.QtGui import QBrush, QColor, QFontMetrics, QPainter, QPixmap
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QTableView
 
@@ -27,8 +27,8 @@ class EventsModel(QAbstractTableModel):
 
     headers = ("Time", "Token", "What happened")
 
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
+    def __init__(self, theme: Theme, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self.theme = theme
         self.events: list[Event] = []
         self.pinned: int | None = None
@@ -101,8 +101,8 @@ class EventsModel(QAbstractTableModel):
 class PathModel(QAbstractTableModel):
     """The experts of one pass: a row a layer, a column a rank (a prefill: by how many tokens were routed there)."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self.accesses = np.empty(0)
         self.layers: list[int] = []
         self.places = np.zeros((0, 0), np.int64)  # row of ``accesses`` by layer shown and rank, -1 for none
@@ -152,8 +152,8 @@ class PathModel(QAbstractTableModel):
 class PathDelegate(QStyledItemDelegate):
     """A cell: a stroke coloured by outcome, the expert, its gate weight, a swatch coloured by bits with their number."""
 
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
+    def __init__(self, theme: Theme, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self.theme = theme
 
     @staticmethod

@@ -45,6 +45,7 @@ def recording() -> Recording:
 @pytest.fixture
 def make_panel(qtbot) -> MakePanel:
     """``make_panel(GridPanel, recording, theme=LIGHT, size=(560, 300), settings=…)``: shown, laid out and refreshed."""
+    made: list[Panel] = []  # qtbot holds widgets weakly: one that is forgotten may be collected in the midst of its own painting
 
     def make(
         kind: type[P],
@@ -56,6 +57,7 @@ def make_panel(qtbot) -> MakePanel:
         selection: Selection | None = None,
     ) -> P:
         panel = kind(recording if recording is not None else Recording(), selection or Selection(), settings or TuningModel(), theme)
+        made.append(panel)
         qtbot.addWidget(panel)
         panel.resize(*size)
         panel.show()
