@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QColor, QHelpEvent, QPainter, QPaintEvent, QResizeEvent
@@ -120,7 +121,13 @@ class Facts(QWidget):
         draw_swatch(painter, QRect(x, place.center().y() - SWATCH // 2, SWATCH, SWATCH), getattr(self.theme, role), self.theme)
 
 
+@lru_cache(maxsize=64)
+def _inks(color: str, muted: str) -> tuple[QColor, QColor]:
+    return QColor(mix(color, muted, 0.5)), QColor(color)
+
+
 def draw_swatch(painter: QPainter, box: QRect, color: str, theme: Theme) -> None:
     """A square of a colour with a thin edge, so that colours near the background's show too."""
-    painter.fillRect(box, QColor(mix(color, theme.muted, 0.5)))
-    painter.fillRect(box.adjusted(1, 1, -1, -1), QColor(color))
+    edge, ink = _inks(color, theme.muted)
+    painter.fillRect(box, edge)
+    painter.fillRect(box.adjusted(1, 1, -1, -1), ink)

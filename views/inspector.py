@@ -18,11 +18,10 @@ from PySide6.QtWidgets import (
 
 from engine.recording.history import ExpertHistory
 from engine.recording.recording import Recording
-from views.colors import mix
 from views.expert_strip import ExpertStrip
 from views.facts import SWATCH, Facts
 from views.inspector_facts import experts_of_token, facts_of_expert, facts_of_token, shares_of_token, state_of, token_text
-from views.inspector_tables import EventsModel, PathDelegate, PathModel, plain_table
+from views.inspector_tables import EventsModel, PathDelegate, PathModel, plain_table, style_table
 from views.segments import Segments
 from views.selection import Selection
 from views.theme import Theme
@@ -30,7 +29,7 @@ from views.timeaxis import token_window
 from views.timepanel import TimePanel
 from views.tuning_model import TuningModel
 
-STEP = 1 << 16  # rows of each table looked at in one go, so that a long session never blocks
+STEP = 1 << 15  # rows of each table looked at in one go, so that a long session never blocks
 EVENTS = 200
 HINT = ("Click an expert in the grid or a token in the text to see what happened to it.\n\n"
         "While nothing is pinned, pointing at one is enough.")  # fmt: skip
@@ -206,18 +205,13 @@ class InspectorPanel(TimePanel):
         self.strip.show_bands(bands)
 
     def restyle(self, theme: Theme) -> None:
-        self.theme = self.shares.theme = self.cells.theme = theme
-        for part in (self.facts, self.strip, self.choice):
+        self.theme = self.shares.theme = theme
+        for part in (self.facts, self.strip, self.choice, self.cells):
             part.restyle(theme)
         self._hint.setStyleSheet(f"color: {theme.muted}")
         self.state.setStyleSheet(f"color: {theme.muted}")
-        base, chosen = theme.base, mix(theme.base, theme.accent, 0.25)
-        sheet = (f"QTableView {{ background: {base}; color: {theme.text}; selection-background-color: {chosen};"
-                 f" selection-color: {theme.text}; }}"
-                 f" QHeaderView, QTableCornerButton::section {{ background: {base}; border: none; }}"
-                 f" QHeaderView::section {{ background: {base}; color: {theme.muted}; border: none; padding: 0 4px; }}")  # fmt: skip
         for table in (self.event_table, self.path_table):
-            table.setStyleSheet(sheet)
+            style_table(table, theme)
         self.events.restyle(theme, self.selection.picked.token)
         self.shares.update()
         self._stale = True
@@ -273,7 +267,7 @@ class InspectorPanel(TimePanel):
         count = max(1, self.path.columnCount())
         table = self.path_table
         room = self.width() - 16 - table.verticalHeader().sizeHint().width() - 12
-        table.horizontalHeader().setDefaultSectionSize(max(self.cells.least(table.fontMetrics()), min(140, room // count)))
+        table.horizontalHeader().setDefaultSectionSize(max(self.cells.fit(table.fontMetrics()), min(140, room // count)))
 
     def _how(self, subject: Subject) -> str:
         return "pinned" if self._is_pinned(subject) else "pointed at"

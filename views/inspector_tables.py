@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QRect, Qt
-from PySide6.QtGui import QBrush, QColor, QFontMetrics, QPainter, QPixmap
-from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QTableView
+from PySide6.QtGui import QBrush, QColor, QFontMetrics, QPainter, QPalette, QPixmap
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QHeaderView,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableView,
+)
 
 from engine.events import Phase
 from engine.recording.history import OUTCOME_NAMES, Event
 from views.colors import mix
 from views.facts import SWATCH, draw_swatch
-from views.grid_shades import OUTCOMES
+from views.grid_shades import OUTCOMES, WIDTHS
 from views.inspector_facts import line_of_event
 from views.theme import Theme
 from views.units import format_time
@@ -154,35 +162,40 @@ class PathDelegate(QStyledItemDelegate):
 
     def __init__(self, theme: Theme, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.theme = theme
+        self._weight_x = self._bits_x = self._rise = 0
+        self.restyle(theme)
 
-    @staticmethod
-    def least(metrics: QFontMetrics) -> int:
-        """Width a cell needs, px."""
-        return metrics.horizontalAdvance("E000 0.00 16") + SWATCH + 16
+    def restyle(self, theme: Theme) -> None:
+        self.theme = theme
+        self._text, self._muted, self._chosen = QColor(theme.text), QColor(theme.muted), QColor(mix(theme.base, theme.accent, 0.25))
+        self._outcomes = {int(outcome): QColor(getattr(theme, role)) for outcome, (role, _) in OUTCOMES.items()}
+
+    def fit(self, metrics: QFontMetrics) -> int:
+        """Lay the cells out for a font; returns the width one needs, px."""
+        self._weight_x = 10 + metrics.horizontalAdvance("E000 ")
+        self._bits_x = self._weight_x + metrics.horizontalAdvance("0.00 ") + 2
+        self._rise = metrics.ascent() // 2
+        return self._bits_x + SWATCH + 5 + metrics.horizontalAdvance("16")
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         model = index.model()
         access = model.access(index) if isinstance(model, PathModel) else None
         if access is None:
             return
-        theme, box, metrics = self.theme, option.rect, option.fontMetrics
+        _, _, _, expert, bits, outcome, _, _, _, weight = access.item()
+        box = option.rect
         if option.state & QStyle.StateFlag.State_Selected:
-            painter.fillRect(box, QColor(mix(theme.base, theme.accent, 0.25)))
-        role = OUTCOMES.get(int(access["outcome"]), ("muted", ""))[0]
-        painter.fillRect(QRect(box.left() + 2, box.top() + 2, 4, box.height() - 4), QColor(getattr(theme, role)))
-        middle = Qt.AlignmentFlag.AlignVCenter
-        left = box.left() + 10
-        painter.setPen(QColor(theme.text))
-        painter.drawText(QRect(left, box.top(), box.right() - left, box.height()), middle, f"E{access['expert']}")
-        left += metrics.horizontalAdvance("E000 ")
-        painter.setPen(QColor(theme.muted))
-        painter.drawText(QRect(left, box.top(), box.right() - left, box.height()), middle, f"{access['weight']:.2f}")
-        left += metrics.horizontalAdvance("0.00 ") + 2
-        bits = int(access["bits"])
-        if bits in (2, 3, 4, 8, 16):
-            draw_swatch(painter, QRect(left, box.center().y() - SWATCH // 2, SWATCH, SWATCH), theme.bits(bits), theme)
-        painter.drawText(QRect(left + SWATCH + 3, box.top(), box.right() - left, box.height()), middle, str(bits))
+            painter.fillRect(box, self._chosen)
+        left, middle = box.left(), box.center().y()
+        base = middle + self._rise
+        painter.fillRect(left + 2, box.top() + 2, 4, box.height() - 4, self._outcomes.get(outcome, self._muted))
+        painter.setPen(self._text)
+        painter.drawText(left + 10, base, f"E{expert}")
+        painter.setPen(self._muted)
+        painter.drawText(left + self._weight_x, base, f"{weight:.2f}")
+        if bits in WIDTHS:
+            draw_swatch(painter, QRect(left + self._bits_x, middle - SWATCH // 2, SWATCH, SWATCH), self.theme.bits(bits), self.theme)
+        painter.drawText(left + self._bits_x + SWATCH + 3, base, str(bits))
 
 
 def plain_table(view: QTableView) -> QTableView:
@@ -206,3 +219,19 @@ def plain_table(view: QTableView) -> QTableView:
     view.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft)
     view.setMinimumHeight(3 * row)
     return view
+
+
+def style_table(view: QTableView, theme: Theme) -> None:
+    """Colours by palette, since a style sheet makes every cell cost twice as much to paint."""
+    palette = view.palette()
+    for role, color in (
+        (QPalette.ColorRole.Base, theme.base), (QPalette.ColorRole.Text, theme.text), (QPalette.ColorRole.HighlightedText, theme.text),
+        (QPalette.ColorRole.Highlight, mix(theme.base, theme.accent, 0.25)),
+    ):  # fmt: skip
+        palette.setColor(role, QColor(color))
+    view.setPalette(palette)
+    plain = f"background: {theme.base}; color: {theme.muted}; border: none;"
+    for header in (view.horizontalHeader(), view.verticalHeader()):
+        header.setStyleSheet(f"QHeaderView {{ {plain} }} QHeaderView::section {{ {plain} padding: 0 4px; }}")
+    for corner in view.findChildren(QAbstractButton):
+        corner.setStyleSheet(f"QTableCornerButton::section {{ {plain} }}")
