@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject, Qt
+from PySide6.QtCore import QObject, Qt, Slot
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QMessageBox
 
@@ -30,7 +30,7 @@ class Files(QObject):
         self._jobs = jobs.Jobs(self)
         self._jobs.finished.connect(self._on_job)
         self._jobs.progressed.connect(self._on_progress)
-        self._jobs.cancelled.connect(lambda path: self._window.banners.clear("export"))
+        self._jobs.cancelled.connect(self._on_cancelled)
 
     def open_path(self, path: Path) -> None:
         """A folder is a model, a file is a session."""
@@ -123,11 +123,17 @@ class Files(QObject):
         self._window.banners.say("export", "info", f"{what} to {path}…", {"Cancel": self._jobs.cancel}, closable=False)
         self._jobs.start(str(path), work)
 
+    @Slot(str, int, int)
     def _on_progress(self, path: str, done: int, total: int) -> None:
         banner = self._window.banners.banner("export")
         if banner is not None and total:
             banner.label.setText(f"Writing {path}… {done / total:.0%}")
 
+    @Slot(str)
+    def _on_cancelled(self, path: str) -> None:
+        self._window.banners.say("export", "info", f"Not written: {path}")
+
+    @Slot(str, str)
     def _on_job(self, path: str, trouble: str) -> None:
         if trouble:
             self._window.banners.say("export", "error", trouble)
