@@ -6,7 +6,6 @@ Rows are packed straight into preallocated memory, since this runs inside the to
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from time import perf_counter_ns
 
 import numpy as np
@@ -50,8 +49,8 @@ class Ledger:
         self.on = on
         self.token = 0  # row of ``tokens`` under way
         self.phase = Phase.PREFILL
-        self.times: Counter[SpanKind] = Counter()  # ns of the pass under way, by kind
-        self.outcomes: Counter[Outcome] = Counter()
+        self.times = [0] * len(SpanKind)  # ns of the pass under way, by kind
+        self.outcomes = [0] * len(Outcome)
         self.demand_bytes = 0
         self._experts = experts
         self._rows = {name: _Rows(dtype) for name, dtype in TABLES.items() if name != "samples"}
@@ -66,8 +65,8 @@ class Ledger:
     def begin_pass(self, token: int, phase: Phase) -> None:
         """A forward pass starts: its totals are zero."""
         self.token, self.phase = token, phase
-        self.times.clear()
-        self.outcomes.clear()
+        self.times = [0] * len(SpanKind)
+        self.outcomes = [0] * len(Outcome)
         self.demand_bytes = self.bits_used = 0
         self._reads.clear()
 

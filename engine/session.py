@@ -19,7 +19,7 @@ from engine import settings as declared
 from engine.bitwidth.plan import Plan
 from engine.detokenizer import Detokenizer
 from engine.errors import EngineError
-from engine.events import Applied, Batch, Began, Finished, Message, ModelInfo, Outcome, Phase, SpanKind
+from engine.events import Applied, Batch, Began, Finished, Message, ModelInfo, Phase, SpanKind
 from engine.ledger import Ledger
 from engine.models.skeleton import Skeleton, load_skeleton
 from engine.preload.device import NATIVE, Device
@@ -244,22 +244,26 @@ class Session:
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _logits(self, request: Request) -> Tensor:
-        fresh = request.ids if request.cache is None else request.ids[:, -1:]
-        out = self.skeleton.model(input_ids=fresh, past_key_values=request.cache, use_cache=True, **self._forward_options)
+        # As ``generate`` calls it: some families count positions in the cache wrongly, or now and then begin it anew.
+        prefill = request.cache is None
+        inputs = self.skeleton.model.prepare_inputs_for_generation(
+            request.ids, next_sequence_length=None if prefill else 1, is_first_iteration=prefill, past_key_values=request.cache,
+            position_ids=torch.arange(request.ids.shape[1]).unsqueeze(0), use_cache=True, **self._forward_options,
+        )  # fmt: skip
+        out = self.skeleton.model(**inputs)
         request.cache = out.past_key_values
         return out.logits[0, -1]  # type: ignore[no-any-return]
 
     def _close_pass(
         self, request: Request, token: int, logprob: float, phase: Phase, passed: int, began: int, evictions: int, piece: str
     ) -> None:
-        ledger, buffer, used = self.ledger, self.buffer, sum(self.ledger.outcomes.values())
+        ledger, buffer, used = self.ledger, self.buffer, sum(self.ledger.outcomes)
         times = [ledger.times[kind] for kind in _PARTS]
         duration = ledger.now() - began
-        outcomes = [ledger.outcomes[outcome] for outcome in Outcome]
         ledger.end_pass(
             (
                 request.number, token, passed, phase, began, duration, *times, duration - sum(times), ledger.io_time(),
-                *outcomes, evictions, ledger.demand_bytes, 0, 0, buffer.budget, buffer.resident_bytes,
+                *ledger.outcomes, evictions, ledger.demand_bytes, 0, 0, buffer.budget, buffer.resident_bytes,
                 *buffer.by_bits.values(), _cache_bytes(request.cache), ledger.bits_used / used if used else 0.0, logprob,
             ),
             piece,

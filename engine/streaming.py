@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from engine import kernels
-from engine.events import Outcome, Phase, SpanKind
+from engine.events import Outcome, SpanKind
 from engine.ledger import Ledger
 from engine.preload.loader import Loader, Read
 from engine.residency.buffer import ExpertBuffer
@@ -22,6 +22,19 @@ from engine.store import Store
 
 BitsOf = Callable[[int], int]
 """The width an expert is to be loaded at, by its number."""
+
+
+_ALL = slice(None)
+
+
+class Use(NamedTuple):
+    """One expert's part in a pass: ``tokens`` and ``ranks`` index [T, k]."""
+
+    tokens: Any
+    ranks: Any
+    token_count: int
+    rank: int  # the first, where there is one token
+    weight: float  # of the gate, mean over its tokens
 
 
 class ExpertStream:
@@ -43,31 +56,28 @@ class ExpertStream:
         ledger = self.ledger
         if self.router_began:
             ledger.span(SpanKind.ROUTER, self.router_began, layer)
-        places = _places(index, layer * self._experts, self._experts)
+        uses = _uses(index, weights, layer * self._experts, self._experts)
         clock = Clock(ledger.token, layer)
-        self._account(places, weights, clock)
+        self._account(uses, clock)
         outputs = hidden.new_zeros(*index.shape, hidden.shape[-1])  # [T, k, d]
-        for expert in self._arrivals(list(places), clock):
-            began = ledger.now()
-            tokens, ranks = places[expert]
-            outputs[tokens, ranks] = kernels.forward(hidden[tokens], self.buffer.weights(expert), module)
+        for expert in self._arrivals(list(uses), clock):
+            began, use = ledger.now(), uses[expert]
+            outputs[use.tokens, use.ranks] = kernels.forward(hidden[use.tokens], self.buffer.weights(expert), module)
             ledger.span(SpanKind.EXPERT, began, layer, expert, self.buffer.bits_of(expert))
         self.on_layer()
         self.router_began = 0
         return (outputs * weights.unsqueeze(-1)).sum(dim=1).to(hidden.dtype)
 
-    def _account(self, places: dict[int, tuple[Tensor, Tensor]], weights: Tensor, clock: Clock) -> None:
+    def _account(self, uses: dict[int, Use], clock: Clock) -> None:
         """Tell policy and ledger who was chosen, and how each was found."""
         self._outcome: dict[int, Outcome] = {}
-        for expert, (tokens, ranks) in places.items():
+        for expert, use in uses.items():
             held = self.buffer.holds(expert)
             outcome = Outcome.HIT if held else Outcome.CAPACITY if self._seen[expert] else Outcome.FIRST_TOUCH
             self._seen[expert] = 1
             self._outcome[expert] = outcome
             bits = self.buffer.bits_of(expert) if held else self.bits_of(expert)
-            weight = float(weights[tokens, ranks].float().mean())
-            rank = int(ranks[0]) if self.ledger.phase == Phase.DECODE else 0
-            self.ledger.access(expert, bits, outcome, rank, len(tokens), weight)
+            self.ledger.access(expert, bits, outcome, use.rank, use.token_count, use.weight)
             self.buffer.policy.used(expert, clock)
 
     def _arrivals(self, chosen: list[int], clock: Clock) -> Iterator[int]:
@@ -130,14 +140,18 @@ class ExpertStream:
         return read.expert
 
 
-def _places(index: Tensor, first: int, experts: int) -> dict[int, tuple[Tensor, Tensor]]:
-    """By expert number: which tokens chose it, and at which rank, in the order in which the router names them."""
-    if index.shape[0] == 1:
-        token = torch.zeros(1, dtype=torch.long)
-        return {first + e: (token, torch.tensor([rank])) for rank, e in enumerate(index[0].tolist()) if e < experts}
-    flat = index.flatten()
-    return {
-        first + e: tuple(torch.where(index == e))  # type: ignore[misc]
-        for e in dict.fromkeys(flat.tolist())
-        if e < experts
-    }
+def _uses(index: Tensor, weights: Tensor, first: int, experts: int) -> dict[int, Use]:
+    """What an MoE layer's router chose, by expert number, in the order in which it names them.
+
+    Some families name an index past the last expert to say "none"; a table of experts by token id may name one twice.
+    """
+    chosen = index.flatten().tolist()
+    distinct = dict.fromkeys(e for e in chosen if e < experts)
+    if len(index) == 1 and len(distinct) == len(chosen):  # decoding: no tensors needed to say so
+        return {first + e: Use(_ALL, rank, 1, rank, weight) for rank, (e, weight) in enumerate(zip(chosen, weights[0].tolist(), strict=True))}
+    uses = {}
+    for e in distinct:
+        tokens, ranks = torch.where(index == e)
+        weight = float(weights[tokens, ranks].float().mean())
+        uses[first + e] = Use(tokens, ranks, len(tokens), int(ranks[0]) if len(index) == 1 else 0, weight)
+    return uses

@@ -37,6 +37,7 @@ class ExpertBuffer:
         self._slab = Slab(count, max(store.record_bytes(bits) for bits in store.widths))
         self._slot = [-1] * count
         self._bits = [0] * count
+        self._held = np.zeros(count, dtype=np.int64)  # bytes, by expert
         self._weights: list[ExpertWeights | None] = [None] * count
         self._evictable = np.zeros(count, dtype=bool)
 
@@ -71,7 +72,7 @@ class ExpertBuffer:
             return None
         slot = self._slab.take(nbytes, self.budget)
         self._slot[expert], self._bits[expert] = slot, bits
-        self._account(bits, nbytes)
+        self._account(expert, bits, nbytes)
         self.policy.loaded(expert, clock)
         self._watcher(expert, Residency.LOADING, bits, 0.0)
         return self._slab.memory(slot, nbytes)
@@ -99,20 +100,16 @@ class ExpertBuffer:
             self._drop(expert, 0.0)
         self._slab.release()
 
-    def average_bits(self, experts: list[int]) -> float:
-        """Mean width of ``experts`` as held."""
-        return float(np.mean([self._bits[expert] for expert in experts])) if experts else 0.0
-
     def _evict_until(self, room: int, clock: Clock) -> bool:
         if self.resident_bytes <= room:
             return True
         candidates = np.flatnonzero(self._evictable)
+        held = self._held[candidates]
+        if self.resident_bytes - int(held.sum()) > room:
+            return False
         scores = self.policy.scores(candidates, clock)
         order = np.argsort(-scores, kind="stable")
-        nbytes = np.array([self._store.record_bytes(self._bits[expert]) for expert in candidates[order]], dtype=np.int64)
-        needed = int(np.searchsorted(np.cumsum(nbytes), self.resident_bytes - room)) + 1
-        if needed > len(order):
-            return False
+        needed = int(np.searchsorted(np.cumsum(held[order]), self.resident_bytes - room)) + 1
         for place in order[:needed]:
             self._drop(int(candidates[place]), float(scores[place]))
             self.evictions += 1
@@ -120,15 +117,18 @@ class ExpertBuffer:
 
     def _drop(self, expert: int, score: float) -> None:
         bits = self._bits[expert]
-        self._account(bits, -self._store.record_bytes(bits))
+        self._account(expert, bits, 0)
         self._slab.give(self._slot[expert])
         self._slot[expert], self._bits[expert], self._weights[expert] = -1, 0, None
         self._evictable[expert] = False
         self._watcher(expert, Residency.ABSENT, bits, score)
 
-    def _account(self, bits: int, nbytes: int) -> None:
-        self.resident_bytes += nbytes
-        self.by_bits[bits] += nbytes
+    def _account(self, expert: int, bits: int, nbytes: int) -> None:
+        """``expert`` now holds ``nbytes`` at ``bits``."""
+        change = nbytes - int(self._held[expert])
+        self._held[expert] = nbytes
+        self.resident_bytes += change
+        self.by_bits[bits] += change
         self.peak_bytes = max(self.peak_bytes, self.resident_bytes)
 
 

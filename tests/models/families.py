@@ -113,4 +113,7 @@ def save_random(
             parameter.data.normal_(0, 0.3, generator=generator)
         elif "norm" not in name:
             parameter.data.normal_(0, 0.1, generator=generator)
+    for name, buffer in model.named_buffers():
+        if name.endswith("tid2eid"):  # a table of experts by token id; now and then it names one twice
+            buffer.copy_(torch.randint(0, 8, buffer.shape, generator=generator))
     model.to(dtype).save_pretrained(folder, **save)

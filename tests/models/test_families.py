@@ -13,6 +13,7 @@ import torch
 
 from engine.models.anatomy import expert_modules, expert_parameters
 from engine.models.skeleton import Skeleton, load_skeleton
+from engine.session import Session
 from engine.store import Store, convert
 
 from .families import FAMILIES, model_of, save_random
@@ -39,24 +40,34 @@ def test_at_least_twenty_families_are_covered() -> None:
 def test_streamed_experts_equal_transformers_own(family: str, tmp_path: Path) -> None:
     save_random(family, tmp_path / "model")
     reference = model_of(family).from_pretrained(tmp_path / "model", dtype=torch.float32, experts_implementation="eager").eval()
-    skeleton = load_skeleton(convert(tmp_path / "model", tmp_path / "store", widths=(4, 16)), torch.float32)
-
-    skeleton.bind(ZeroRuntime())
     wanted = reference(PROMPT).logits  # [1, T, V]
-    without_experts = skeleton.model(PROMPT).logits
-    assert (wanted - without_experts).abs().max() > 1e-2, "experts do not matter in this model: the test would prove nothing"
+    store = convert(tmp_path / "model", tmp_path / "store", widths=(4, 16))
+    without_experts = load_skeleton(store, torch.float32)
+    without_experts.bind(ZeroRuntime())
+    assert (wanted - without_experts.model(PROMPT).logits).abs().max() > 1e-2, "experts do not matter: the test would prove nothing"
 
-    runtime = DirectRuntime(skeleton.store, bits=16)
-    skeleton.bind(runtime)
-    torch.testing.assert_close(skeleton.model(PROMPT).logits, wanted, atol=2e-5, rtol=2e-5)
-    assert _continuation(skeleton.model) == _continuation(reference)
-    assert {k for _, k in runtime.calls} == {skeleton.spec.top_k}
-    assert {layer for layer, _ in runtime.calls} == set(range(skeleton.spec.layers))
-    _check_skeleton(skeleton)
+    session = Session(store, {"bits": 16, "budget": "25%", "temperature": 0.0, "max_tokens": NEW_TOKENS, "ignore_eos": True})
+    try:
+        torch.testing.assert_close(session.skeleton.model(PROMPT).logits, wanted, atol=2e-5, rtol=2e-5)
+        assert _streamed(session) == _continuation(reference)
+        assert session.buffer.evictions > 0
+        assert session.buffer.peak_bytes <= session.budget
+        _check_skeleton(session.skeleton)
+    finally:
+        session.close()
+
+
+def _streamed(session: Session) -> list[int]:
+    request = session.begin_ids(PROMPT)
+    while session.request is not None:
+        session.step()
+    return [int(token) for token in request.ids[0, PROMPT.shape[1] :]]
 
 
 def _continuation(model: torch.nn.Module) -> list[int]:
-    tokens = model.generate(PROMPT, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, do_sample=False)  # type: ignore[operator]
+    # Without an end token, rather than with ``min_new_tokens``: that one forbids it, and the session may well choose it.
+    model.generation_config.eos_token_id = None  # type: ignore[union-attr]
+    tokens = model.generate(PROMPT, max_new_tokens=NEW_TOKENS, do_sample=False)  # type: ignore[operator]
     return list(tokens[0, PROMPT.shape[1] :])
 
 
