@@ -31,7 +31,8 @@ lint: $(VENV)/dev.stamp
 
 shot: $(VENV)/run.stamp
 	@sh assets/system.sh
-	QT_QPA_PLATFORM=offscreen $(PY) main.py shot out/shots
+	$(PY) main.py shot out/shots
+	cp out/shots/running-dark-1440x900.png assets/window.png
 
 bench: $(VENV)/dev.stamp
 	@for file in tests/benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file || exit 1; done

@@ -31,7 +31,7 @@ class Actions:
         "run": ("&Run", ("F5", "Ctrl+Return"), "Generate from the prompt"),
         "pause": ("&Pause", ("Space", "F6"), "Hold before the next token"),
         "step": ("S&tep", ("F10",), "Produce one token, then hold"),
-        "stop": ("&Stop", ("Shift+F5", "Esc"), "End the request, or cancel the loading"),
+        "stop": ("&Stop", ("Shift+F5", "Ctrl+."), "End the request, or cancel the loading"),
         "restart": ("Restart &engine", ("Ctrl+Shift+R",), "A fresh engine process, same model and settings"),
         "prompt": ("&Edit prompt", ("Ctrl+L",), ""),
         "save_profile": ("&Save settings as profile…", (), ""),

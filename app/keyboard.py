@@ -1,4 +1,4 @@
-"""Bare keys (Space, Esc, ?) are shortcuts of the window, yet must still press buttons, open lists and edit values."""
+"""Bare keys (Space, ?) are shortcuts of the window, yet must still press buttons, open lists and edit values."""
 
 from __future__ import annotations
 

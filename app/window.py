@@ -71,6 +71,7 @@ class Window(QMainWindow):
     def begin(self, model: Path, name: str = "", autorun: bool = True) -> None:
         """Start the engine with a model; ``autorun``: the prompt in the text panel runs as soon as it is loaded."""
         self.show_live()
+        self.setFocus()  # not in the prompt: Space is to pause what runs by itself
         self.live.open_model(model, name, self.prompt() if autorun else "")
 
     def prompt(self) -> str:
