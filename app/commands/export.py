@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
     finally:
         recording.close()
     about = {"path": str(args.out), unit: count, "bytes": args.out.stat().st_size}
-    print(json.dumps(about) if args.json else f"{args.out}: {count:,} {unit}, {about['bytes'] / 1e6:,.1f} MB.")
+    print(json.dumps(about) if args.json else f"{args.out}: {count:,} {unit}, {about['bytes']:,} bytes.")
     return 0
