@@ -21,7 +21,7 @@ from engine.recording.recording import Recording
 from views.expert_strip import ExpertStrip
 from views.facts import SWATCH, Facts
 from views.inspector_facts import experts_of_token, facts_of_expert, facts_of_token, shares_of_token, state_of, token_text
-from views.inspector_tables import EventsModel, PathDelegate, PathModel, plain_table, style_table
+from views.inspector_tables import EventsModel, PathDelegate, PathModel, plain_table, style_headers
 from views.segments import Segments
 from views.selection import Selection
 from views.theme import Theme
@@ -64,7 +64,7 @@ class InspectorPanel(TimePanel):
 
     key = "inspector"
     title = "Inspector"
-    every = 4
+    every = 3
     keys = (("↑  ↓", "Walk through the events or experts"), ("Enter", "Pin the token or the expert"), ("Esc", "Let go of what is pinned"))
 
     def __init__(
@@ -211,7 +211,7 @@ class InspectorPanel(TimePanel):
         self._hint.setStyleSheet(f"color: {theme.muted}")
         self.state.setStyleSheet(f"color: {theme.muted}")
         for table in (self.event_table, self.path_table):
-            style_table(table, theme)
+            style_headers(table, theme)
         self.events.restyle(theme, self.selection.picked.token)
         self.shares.update()
         self._stale = True

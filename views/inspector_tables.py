@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QRect, Qt
-from PySide6.QtGui import QBrush, QColor, QFontMetrics, QPainter, QPalette, QPixmap
+from PySide6.QtGui import QBrush, QColor, QFontMetrics, QPainter, QPixmap
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
@@ -221,15 +221,8 @@ def plain_table(view: QTableView) -> QTableView:
     return view
 
 
-def style_table(view: QTableView, theme: Theme) -> None:
-    """Colours by palette, since a style sheet makes every cell cost twice as much to paint."""
-    palette = view.palette()
-    for role, color in (
-        (QPalette.ColorRole.Base, theme.base), (QPalette.ColorRole.Text, theme.text), (QPalette.ColorRole.HighlightedText, theme.text),
-        (QPalette.ColorRole.Highlight, mix(theme.base, theme.accent, 0.25)),
-    ):  # fmt: skip
-        palette.setColor(role, QColor(color))
-    view.setPalette(palette)
+def style_headers(view: QTableView, theme: Theme) -> None:
+    """Flat headers. The cells take the application's palette: a style sheet would make each cost twice as much to paint."""
     plain = f"background: {theme.base}; color: {theme.muted}; border: none;"
     for header in (view.horizontalHeader(), view.verticalHeader()):
         header.setStyleSheet(f"QHeaderView {{ {plain} }} QHeaderView::section {{ {plain} padding: 0 4px; }}")

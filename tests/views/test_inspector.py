@@ -295,7 +295,7 @@ def test_new_events_leave_old_rows_in_place(panel, qtbot):
 
 def test_another_recording_and_theme(panel, theme):
     panel.restyle(theme)
-    assert panel.event_table.palette().base().color().name() == theme.base
+    assert panel.strip.theme is panel.facts.theme is panel.events.theme is panel.cells.theme is theme
     panel.show_recording(make_recording(tokens=10, seed=3))
     assert panel.facts.value("Uses") == str(panel.recording.grid.uses[panel.subject[1:]])
     panel.show_recording(Recording())
