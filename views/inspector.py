@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QModelIndex, QPointF, QRectF, QSize, Qt, Slot
-from PySide6.QtGui import QColor, QKeyEvent, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtCore import QModelIndex, QPointF, QSize, Qt, Slot
+from PySide6.QtGui import QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -24,6 +24,7 @@ from views.inspector_facts import experts_of_token, facts_of_expert, facts_of_to
 from views.inspector_tables import EventsModel, PathDelegate, PathModel, plain_table, style_headers
 from views.segments import Segments
 from views.selection import Selection
+from views.shares import SharesBar
 from views.theme import Theme
 from views.timeaxis import token_window
 from views.timepanel import TimePanel
@@ -34,29 +35,6 @@ EVENTS = 200
 HINT = ("Click an expert in the grid or a token in the text to see what happened to it.\n\n"
         "While nothing is pinned, pointing at one is enough.")  # fmt: skip
 Subject = tuple[str, int, int] | None  # ("expert", layer, expert) or ("token", row, -1)
-
-
-class SharesBar(QWidget):
-    """Parts of a whole side by side."""
-
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
-        self.theme = theme
-        self.shares: list[tuple[str, float]] = []
-        self.setFixedHeight(9)
-
-    def show_shares(self, shares: list[tuple[str, float]]) -> None:
-        self.shares = shares
-        self.update()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter, x = QPainter(self), 0.0
-        whole = sum(value for _, value in self.shares) or 1.0
-        for role, value in self.shares:
-            width = value / whole * self.width()
-            painter.fillRect(QRectF(x, 0, width, self.height()), QColor(getattr(self.theme, role)))
-            x += width
-        painter.end()
 
 
 class InspectorPanel(TimePanel):
