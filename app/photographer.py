@@ -14,6 +14,7 @@ from PySide6.QtCore import QEventLoop, QTimer, qInstallMessageHandler
 from PySide6.QtWidgets import QApplication
 
 from app import jobs
+from app.demo import NAME
 from app.live import Live
 from app.preferences import Preferences
 from app.window import Window
@@ -50,7 +51,7 @@ class Photographer:
         """Empty, running, cut down to a smaller budget, looked into; then the session and its trace."""
         window, live = self.window, self.window.live
         yield from self.pictures("empty", wanted)
-        window.begin(model, wanted.model, autorun=False)
+        window.begin(model, NAME if wanted.model == NAME else "", autorun=False)
         self.until(lambda: live.can_run)
         live.undo.change("max_tokens", wanted.tokens)
         self.until(lambda: live.values["max_tokens"] == wanted.tokens)
