@@ -86,6 +86,16 @@ class Session:
         self._forward_options = _options(self.skeleton.model)
         self._last_news = 0
 
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Requests begun and passes made."""
+        return self._requests, self._tokens
+
+    def go_on_from(self, origin: int, counted: tuple[int, int]) -> None:
+        """Take over the clock (its ``perf_counter_ns`` at time 0) and the numbers of a session before, in the same recording."""
+        self.ledger.origin = origin
+        self._requests, self._tokens = counted
+
     # --- requests -------------------------------------------------------------------------------------------------
 
     def begin(self, prompt: str) -> Request:

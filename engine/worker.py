@@ -43,6 +43,7 @@ class Worker:
         self._session: Session | None = None
         self._monitor: Monitor | None = None
         self._origin = time.perf_counter_ns()
+        self._counted = (0, 0)  # requests and passes of the sessions before this one
         self._state = ""
         self._paused = False
         self._stepping = False  # pause after the next token
@@ -149,7 +150,7 @@ class Worker:
         store = open_or_convert(Path(command.model), progress=show, cancel=self._cancelled.is_set)
         self._send(events.Progress("Loading non-expert weights", 0, 0, ""))
         session = Session(store, command.settings, {device.name: device for device in command.devices}, self._send)
-        session.ledger.origin = self._origin  # one clock for all that this process tells
+        session.go_on_from(self._origin, self._counted)  # one clock, and no number twice, in all that this process tells
         return session
 
     def _unload(self) -> None:
@@ -159,6 +160,7 @@ class Worker:
         if self._session is not None:
             self._session.end("stopped")
             self._session.close()
+            self._counted = self._session.counted
             self._session = None
         self._paused = self._stepping = False
 

@@ -94,6 +94,12 @@ def test_a_request_from_load_to_its_end(engine: Engine) -> None:
     assert finished.reason == "length"
     assert engine.tokens() == 30
     assert sum(len(n.pieces) for n in engine.notices if isinstance(n, events.Batch)) == 30
+    load(engine, max_tokens=2, ignore_eos=True)
+    engine.send(events.Generate("Again"))
+    began = engine.until(lambda n: isinstance(n, events.Began))
+    assert isinstance(began, events.Began)
+    assert (began.request, began.first_token) == (1, 30), "a model loaded again goes on in the same recording"
+    engine.state("idle")
     engine.send(events.Quit())
     assert engine.process.wait(10) == 0
 
