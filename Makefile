@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test lint bench shot clean
+.PHONY: run test lint bench shot clean system
 .DEFAULT_GOAL := run
 
-$(VENV)/run.stamp: requirements.txt
+system:
+	@sh assets/system.sh $(PYTHON)
+
+$(VENV)/run.stamp: requirements.txt | system
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
@@ -16,11 +19,9 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	@touch $@
 
 run: $(VENV)/run.stamp
-	@sh assets/system.sh
 	$(PY) main.py
 
 test: $(VENV)/dev.stamp
-	@sh assets/system.sh
 	QT_QPA_PLATFORM=offscreen $(PY) -m pytest
 	@$(MAKE) --no-print-directory lint
 
@@ -30,7 +31,6 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 
 shot: $(VENV)/run.stamp
-	@sh assets/system.sh
 	$(PY) main.py shot out/shots
 	cp out/shots/running-dark-1440x900.png assets/window.png
 
