@@ -22,18 +22,20 @@ class _Rows:
 
     def __init__(self, dtype: np.dtype) -> None:
         fields = [dtype.fields[name][0].str[1:] for name in dtype.names or ()] if dtype.fields else []
-        self._pack = struct.Struct("<" + "".join(_FORMATS[kind] for kind in fields))
-        assert self._pack.size == dtype.itemsize
-        self._memory = bytearray(_CAPACITY * dtype.itemsize)
+        row = struct.Struct("<" + "".join(_FORMATS[kind] for kind in fields))
+        assert row.size == dtype.itemsize
+        self._pack_into, self._size = row.pack_into, row.size
+        self._memory = bytearray(_CAPACITY * row.size)
         self._used = 0
         self.lost = 0
 
     def add(self, *values: float) -> None:
-        if self._used + self._pack.size > len(self._memory):
+        end = self._used + self._size
+        if end > len(self._memory):
             self.lost += 1
             return
-        self._pack.pack_into(self._memory, self._used, *values)
-        self._used += self._pack.size
+        self._pack_into(self._memory, self._used, *values)
+        self._used = end
 
     def drain(self) -> bytes:
         data = bytes(memoryview(self._memory)[: self._used])
@@ -54,6 +56,8 @@ class Ledger:
         self.demand_bytes = 0
         self._experts = experts
         self._rows = {name: _Rows(dtype) for name, dtype in TABLES.items() if name != "samples"}
+        # Bound once: these run a hundred times a token.
+        self._add_span, self._add_access, self._add_residency = (self._rows[name].add for name in ("spans", "accesses", "residency"))
         self._pieces: list[str] = []
         self.bits_used = 0  # widths of the experts used by the pass, summed
         self._reads: list[tuple[int, int]] = []
@@ -72,11 +76,11 @@ class Ledger:
 
     def span(self, kind: SpanKind, start: int, layer: int = -1, expert: int = -1, bits: int = 0) -> None:
         """Work of the token loop that began at ``start`` (session ns) ends now."""
-        end = perf_counter_ns() - self.origin
-        self.times[kind] += end - start
+        duration = perf_counter_ns() - self.origin - start
+        self.times[kind] += duration
         if self.on:
             local = expert % self._experts if expert >= 0 else -1
-            self._rows["spans"].add(start, end - start, self.token, layer, local, kind, 0, bits, 0, 0)
+            self._add_span(start, duration, self.token, layer, local, kind, 0, bits, 0, 0)
 
     def read(self, expert: int, bits: int, outcome: int, lane: int, started: int, finished: int, nbytes: int) -> None:
         """A record was read between two ``perf_counter_ns`` times on an I/O lane."""
@@ -85,7 +89,7 @@ class Ledger:
         self._reads.append((start, end))
         if self.on:
             layer, local = divmod(expert, self._experts)
-            self._rows["spans"].add(start, end - start, self.token, layer, local, SpanKind.READ, lane, bits, outcome, nbytes)
+            self._add_span(start, end - start, self.token, layer, local, SpanKind.READ, lane, bits, outcome, nbytes)
 
     def access(self, expert: int, bits: int, outcome: Outcome, rank: int, tokens: int, weight: float) -> None:
         """The router chose ``expert``; how it was found."""
@@ -93,13 +97,13 @@ class Ledger:
         self.bits_used += bits
         if self.on:
             layer, local = divmod(expert, self._experts)
-            self._rows["accesses"].add(self.now(), self.token, layer, local, bits, outcome, min(rank, 255), self.phase, tokens, weight)
+            self._add_access(perf_counter_ns() - self.origin, self.token, layer, local, bits, outcome, min(rank, 255), self.phase, tokens, weight)
 
     def residency(self, expert: int, state: Residency, bits: int, score: float) -> None:
         """An expert's state in the buffer changed."""
         if self.on:
             layer, local = divmod(expert, self._experts)
-            self._rows["residency"].add(self.now(), self.token, layer, local, state, bits, score)
+            self._add_residency(perf_counter_ns() - self.origin, self.token, layer, local, state, bits, score)
 
     def io_time(self) -> int:
         """ns of the pass in which at least one read was in flight."""

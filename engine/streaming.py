@@ -148,7 +148,8 @@ def _uses(index: Tensor, weights: Tensor, first: int, experts: int) -> dict[int,
     chosen = index.flatten().tolist()
     distinct = dict.fromkeys(e for e in chosen if e < experts)
     if len(index) == 1 and len(distinct) == len(chosen):  # decoding: no tensors needed to say so
-        return {first + e: Use(_ALL, rank, 1, rank, weight) for rank, (e, weight) in enumerate(zip(chosen, weights[0].tolist(), strict=True))}
+        by_rank = enumerate(zip(chosen, weights[0].tolist(), strict=True))
+        return {first + e: Use(_ALL, rank, 1, rank, weight) for rank, (e, weight) in by_rank}
     uses = {}
     for e in distinct:
         tokens, ranks = torch.where(index == e)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import queue
 import threading
@@ -14,6 +16,7 @@ import xxhash
 from engine.errors import EngineError
 from engine.preload.device import NATIVE, Device, Throttle
 from engine.store import Record
+from engine.store.format import BLOCK
 
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -80,13 +83,18 @@ class Loader:
 
     def _open(self, file: Path) -> int:
         try:
-            return os.open(file, os.O_RDONLY | _DIRECT)
-        except OSError:
-            self.direct = False  # this file system has no direct reads: drop what the cache keeps instead
-        try:
-            return os.open(file, os.O_RDONLY)
+            descriptor = self._opened(file)
         except OSError as error:
             raise EngineError(f"{file} cannot be opened ({error.strerror}); check its permissions or convert the model again") from None
+        _forget(descriptor)  # what converting left in the page cache
+        return descriptor
+
+    def _opened(self, file: Path) -> int:
+        if self.direct:
+            with contextlib.suppress(OSError):
+                return _open_direct(file)
+            self.direct = False  # this file system has no direct reads: drop what the cache keeps instead
+        return os.open(file, os.O_RDONLY)
 
     def _work(self, lane: int) -> None:
         while (read := self._wanted.get()) is not None:
@@ -108,8 +116,8 @@ class Loader:
             raise EngineError(f"{record.file} cannot be read ({error.strerror}); check the disk or convert the model again") from None
         if got != record.nbytes:
             raise EngineError(f"{record.file} ends too early; delete the store and convert the model again")
-        if not self.direct and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, record.offset, record.nbytes, os.POSIX_FADV_DONTNEED)
+        if not self.direct:
+            _forget(descriptor, record.offset, record.nbytes)
         if self.verify and xxhash.xxh3_64_intdigest(read.memory) != record.checksum:
             raise self._damaged(read)
         self._throttle.wait(ready)
@@ -120,3 +128,21 @@ class Loader:
             f"Expert {expert} of layer {layer} at {read.bits} bits is damaged in {read.record.file} (its checksum is wrong); "
             "delete the store and convert the model again"
         )
+
+
+def _open_direct(file: Path) -> int:
+    """Open past the page cache, and see that it works: some file systems refuse only the read."""
+    descriptor = os.open(file, os.O_RDONLY | _DIRECT)
+    try:
+        with mmap.mmap(-1, BLOCK) as block:
+            os.preadv(descriptor, [block], 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _forget(descriptor: int, offset: int = 0, nbytes: int = 0) -> None:
+    """Drop a stretch of a file (0 bytes: all of it) from the page cache, where the system can."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset, nbytes, os.POSIX_FADV_DONTNEED)
