@@ -12,7 +12,7 @@ VERSION = 1  # of the arrangement: a layout saved under another one is not resto
 LEFT, MIDDLE, RIGHT = ("text", "tuning"), ("grid", "timeline"), ("latency", "cache", "memory")
 TABBED = ("tuning", "inspector")
 _WIDTHS = (27, 43, 30)
-_HEIGHTS = {"text": 56, "tuning": 44, "grid": 50, "timeline": 50, "latency": 36, "cache": 32, "memory": 32}
+_HEIGHTS = {"text": 62, "tuning": 38, "grid": 50, "timeline": 50, "latency": 36, "cache": 32, "memory": 32}
 
 
 class DockArea(QMainWindow):

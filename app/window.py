@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QTimer, Slot
+from PySide6.QtCore import Qt, QTimer, Slot
 from PySide6.QtGui import QActionGroup, QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QApplication, QMainWindow, QVBoxLayout, QWidget
 
@@ -32,6 +32,7 @@ TITLE = "EdgeMoE Studio"
 DRAIN_MS = 33
 REFUSAL_MS = 8000
 SIZE = (1440, 900)
+FRAME = 40  # px that a desktop puts around a window; one that does not fit with them is shown maximized
 
 
 class Window(QMainWindow):
@@ -181,8 +182,10 @@ class Window(QMainWindow):
 
     def _restore(self) -> None:
         if not self.restoreGeometry(unpacked(self.preferences.get("geometry"))):
+            self.resize(*SIZE)
             screen = self.screen().availableGeometry()
-            self.resize(min(SIZE[0], screen.width()), min(SIZE[1], screen.height()))
+            if screen.width() < SIZE[0] + FRAME or screen.height() < SIZE[1] + FRAME:
+                self.setWindowState(Qt.WindowState.WindowMaximized)
         self._fresh = not self.area.restore(self.preferences.get("layout"))
         if self._fresh:
             self.area.arrange()

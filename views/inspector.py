@@ -6,9 +6,11 @@ from PySide6.QtCore import QModelIndex, QPointF, QSize, Qt, Slot
 from PySide6.QtGui import QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
+    QFrame,
     QHBoxLayout,
     QHeaderView,
     QLabel,
+    QScrollArea,
     QSizePolicy,
     QStackedLayout,
     QTableView,
@@ -93,9 +95,15 @@ class InspectorPanel(TimePanel):
         self._hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._hint.setWordWrap(True)
         self._hint.setMargin(16)
+        self.area = QScrollArea(self)  # so that the panel can be made low
+        self.area.setWidgetResizable(True)
+        self.area.setFrameShape(QFrame.Shape.NoFrame)
+        self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.area.setWidget(body)
         self._pages = QStackedLayout(self)
         self._pages.addWidget(self._hint)
-        self._pages.addWidget(body)
+        self._pages.addWidget(self.area)
 
     def _build_tables(self) -> None:
         events, path = self.event_table, self.path_table
@@ -244,7 +252,7 @@ class InspectorPanel(TimePanel):
         """Columns as wide as there is room, never narrower than a cell."""
         count = max(1, self.path.columnCount())
         table = self.path_table
-        room = self.width() - 16 - table.verticalHeader().sizeHint().width() - 12
+        room = self.area.viewport().width() - 16 - table.verticalHeader().sizeHint().width() - 12
         table.horizontalHeader().setDefaultSectionSize(max(self.cells.fit(table.fontMetrics()), min(140, room // count)))
 
     def _how(self, subject: Subject) -> str:

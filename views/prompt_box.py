@@ -11,8 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QPlainTextEdit, QSizeP
 from profiles.prompts import Prompt
 from views.theme import Theme
 
-LINES = 3  # of text that are seen unless the user wants more
-FEWEST = 2
+LINES, FEWEST = 3, 2  # of text that are seen unless the user wants more: with room, and without
 HINT = "Write a prompt, or choose a sample. Ctrl+Return runs it."
 
 
@@ -29,8 +28,8 @@ class PromptEditor(QPlainTextEdit):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def height_of(self, lines: int) -> int:
-        """Pixels that so many lines of text take."""
-        return lines * self.fontMetrics().lineSpacing() + 2 * self.frameWidth() + int(self.document().documentMargin()) + 2
+        """Pixels that so many lines of text take, and none of the next one."""
+        return lines * self.fontMetrics().lineSpacing() + 2 * self.frameWidth() + int(self.document().documentMargin())
 
     def sizeHint(self) -> QSize:
         return QSize(280, self.height_of(LINES))
@@ -86,6 +85,10 @@ class PromptBox(QWidget):
     def text(self) -> str:
         """The prompt as it stands in the editor."""
         return self.editor.toPlainText()
+
+    def height_of(self, lines: int) -> int:
+        """Pixels of all of it with so many lines in the editor."""
+        return self.sizeHint().height() - self.editor.sizeHint().height() + self.editor.height_of(lines)
 
     def restyle(self, theme: Theme) -> None:
         """Frame the editor in the theme's colours, brighter while it has the keyboard."""

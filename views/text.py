@@ -11,7 +11,7 @@ from profiles.prompts import load_prompts
 from views.expert_uses import ExpertUses
 from views.grid_legend import GridLegend
 from views.panel import Panel
-from views.prompt_box import PromptBox
+from views.prompt_box import FEWEST, LINES, PromptBox
 from views.segments import Segments
 from views.selection import Selection
 from views.text_canvas import TextCanvas
@@ -26,6 +26,7 @@ from views.units import format_duration
 HOVER_INTERVAL = 33  # ms: every other panel redraws when the mouse moves here
 EMPTY = "Run the prompt above (Ctrl+Return): its text appears here, token by token."
 MARGIN, SPACING = 6, 4  # px
+ROOM = 400  # px of height from which on the prompt shows more of itself
 
 
 class TextPanel(Panel):
@@ -49,6 +50,7 @@ class TextPanel(Panel):
         self.tints, self.uses = Tints(recording), ExpertUses()
         self._requests = 0  # of the recording, in the text already
         self._note = ""
+        self._dragged = False  # the handle between prompt and text was moved: it stays where the user wants it
         self.build()
         self.restyle(theme)
         selection.changed.connect(self._selected)
@@ -272,6 +274,7 @@ class TextPanel(Panel):
         self.splitter.addWidget(below)
         self.splitter.setStretchFactor(1, 1)
         self.splitter.setChildrenCollapsible(False)
+        self.splitter.splitterMoved.connect(self._keep)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(MARGIN, 6, MARGIN, 4)
         layout.addWidget(self.splitter)
@@ -280,6 +283,13 @@ class TextPanel(Panel):
         super().resizeEvent(event)
         self.status.setFixedHeight(self.status.fontMetrics().lineSpacing() * (1 if self.width() >= 640 else 2))
         self._explain()
+        if not self._dragged:
+            wanted = self.box.height_of(LINES if self.height() >= ROOM else FEWEST)
+            self.splitter.setSizes([wanted, max(1, self.splitter.height() - self.splitter.handleWidth() - wanted)])
+
+    @Slot()
+    def _keep(self) -> None:
+        self._dragged = True
 
 
 def copy_icon(color: str) -> QIcon:

@@ -81,7 +81,7 @@ class TimelinePanel(TimePanel):
         self.canvas.resized.connect(self._note_change)
         self.canvas.folded.connect(self._note_change)
         self.canvas.scrolled.connect(self._note_change)
-        self.follow = self._button("Follow newest", "Follow the newest tokens (L)", lambda: self.navigator.follow(self.follow.isChecked()))
+        self.follow = self._button("Follow", "Follow the newest tokens (L)", lambda: self.navigator.follow(self.follow.isChecked()))
         self.follow.setCheckable(True)
         buttons = [
             self.follow,
@@ -100,7 +100,6 @@ class TimelinePanel(TimePanel):
         top.setSpacing(2)
         top.addLayout(head)
         top.addWidget(self.stats.work)
-        top.addWidget(self.stats.reads)
         foot = QHBoxLayout()
         foot.setContentsMargins(8, 2, 8, 3)
         foot.addWidget(self.line)

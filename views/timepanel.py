@@ -88,9 +88,9 @@ class TimePanel(Panel):
         if not force and not self.isVisible():
             return
         self.navigator.flush()
-        force, self._stale = force or self._stale, False
+        force, self._stale, seen = force or self._stale, False, self._seen
         super().tick(force)
-        if self._pointing or force:
+        if self._pointing or force or self._seen != seen:
             self._pointing = False
             self.point()
 

@@ -8,10 +8,10 @@ from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import QApplication, QLabel
 
-from engine.events import Phase
+from engine.events import Applied, Phase
 from engine.recording.recording import Recording
 from engine.recording.statistics import summarize
-from tests.factory import make_recording
+from tests.factory import make_messages, make_recording
 from views.latency import PARTS, LatencyPanel
 from views.timeaxis import token_window
 
@@ -134,6 +134,23 @@ def test_a_setting_change_is_a_mark(make_panel, recording):
     change = recording.changes[0]
     assert panel.row.marks.marks == [(change.time / 1e9, "Expert bits 8")]
     assert panel.marks()[0].full == "Expert bits 4 → 8 from token 25"
+
+
+def test_figures_and_marks_grow_with_the_session_without_a_touch(make_panel):
+    messages = list(make_messages())
+    halfway = next(index for index, message in enumerate(messages) if isinstance(message, Applied))
+    recording = Recording()
+    for message in messages[:halfway]:
+        recording.append(message)
+    panel = make_panel(LatencyPanel, recording)
+    panel.tick(force=True)
+    before = panel.legend.values[""]
+    for message in messages[halfway:]:
+        recording.append(message)
+    for _ in range(panel.every):
+        panel.tick()
+    assert panel.legend.values[""] != before
+    assert [text for _, text in panel.row.marks.marks] == ["Expert bits 8"]
 
 
 def test_counting_tokens_leaves_no_pause(make_panel, recording):
