@@ -14,6 +14,7 @@ import numpy as np
 
 from app.progress import Bar
 from engine import events, machine
+from engine.errors import EngineError
 from engine.monitor import Monitor
 from engine.preload.device import Device
 from engine.recording.chrome import export_chrome
@@ -37,12 +38,16 @@ class Headless:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Headless:
-        if self._trace:
-            check_writable(self._trace)
+        for out in filter(None, (self._session_file, self._trace)):
+            check_writable(out)
         store = open_store(self._model)
-        self.recording = Recording(path=self._session_file)
         self._totals = _Totals()
         self.session = Session(store, self._values, self._devices, self._take, self._on)
+        try:  # only now: a run that is refused must not replace an older session
+            self.recording = Recording(path=self._session_file)
+        except EngineError:
+            self.session.close()
+            raise
         now = self.session.ledger.now()
         self._take(events.Opened(events.PROTOCOL, machine.VERSION, time.time() - now / 1e9, machine.pid(), machine.describe()))
         self._take(events.Ready(now, self.session.info(), self.session.values, self.session.effective()))
@@ -59,6 +64,8 @@ class Headless:
                     export_chrome(self.recording, self._trace, lambda done, total: bar.show("trace", done, total, "spans"))
         finally:
             self.recording.close()
+        if kind is None and self._session_file and self.recording.trouble:
+            raise EngineError(self.recording.trouble)
 
     def stop(self) -> None:
         """End the request after the token under way."""

@@ -97,7 +97,8 @@ class Ledger:
         self.bits_used += bits
         if self.on:
             layer, local = divmod(expert, self._experts)
-            self._add_access(perf_counter_ns() - self.origin, self.token, layer, local, bits, outcome, min(rank, 255), self.phase, tokens, weight)
+            now = perf_counter_ns() - self.origin
+            self._add_access(now, self.token, layer, local, bits, outcome, min(rank, 255), self.phase, tokens, weight)
 
     def residency(self, expert: int, state: Residency, bits: int, score: float) -> None:
         """An expert's state in the buffer changed."""

@@ -70,9 +70,10 @@ class Session:
         self.ledger = Ledger(store.spec.experts, recording)
         self._requests = self._tokens = 0
         self._plan = self._read_plan(str(self.values["plan"]))
+        self.budget = self._checked_budget(self.values)
+        self._device()  # what cannot be is refused before anything is loaded
         torch.set_num_threads(self._compute_threads())
         self.skeleton = load_skeleton(store, self._dtype())
-        self.budget = self._checked_budget(self.values)
         spec = store.spec
         policy = policy_named(str(self.values["eviction"]), spec.layers, spec.experts)
         self.buffer = ExpertBuffer(store, self.budget, policy, self.ledger.residency)

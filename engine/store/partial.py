@@ -18,6 +18,11 @@ from typing import BinaryIO
 
 import xxhash
 
+try:
+    import fcntl
+except ImportError:  # a platform without it
+    fcntl = None  # type: ignore[assignment]
+
 from engine.errors import EngineError
 from engine.store.format import CHECKSUMS, experts_file
 
@@ -72,16 +77,17 @@ class Partial:
         file.write_text(json.dumps(identity))
 
     def _claim(self) -> BinaryIO:
-        lock = (self.path / _IDENTITY).open("r+b")
+        busy = EngineError(f"{self.path} is being converted by another process; wait for it, or stop it")
         try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # a platform without flock: two conversions at once are the user's to avoid
-            pass
-        except OSError:
-            lock.close()
-            raise EngineError(f"{self.path} is being converted by another process; wait for it, or stop it") from None
+            lock = (self.path / _IDENTITY).open("r+b")
+        except FileNotFoundError:  # finished in this very moment
+            raise busy from None
+        if fcntl is not None:  # without flock, two conversions at once are the user's to avoid
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                raise busy from None
         return lock
 
     def _open(self, name: str) -> BinaryIO:
@@ -137,9 +143,16 @@ class Partial:
         """Make the folder the store, at once: flushed to disk, then renamed."""
         for file in (*self._files.values(), self._journal):
             os.fsync(file.fileno())
-        (self.path / _IDENTITY).unlink()
-        self.close()
+        if fcntl is None:
+            self.close()  # where there is no flock, files that are open are not renamed
         self.path.replace(target)
+        (target / _IDENTITY).unlink()
+        self.close()  # only now is the lock given up: nobody takes up a conversion that is finished
+
+    def discard(self) -> None:
+        """Give up what is there."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         for file in (*self._files.values(), *(getattr(self, name) for name in ("_journal", "_lock") if hasattr(self, name))):

@@ -6,6 +6,7 @@ E experts, W widths.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def convert(
         model_hash = checkpoint.model_hash()
         finished = _existing(target, model_hash, widths, codec)
         if finished is not None:
+            _copy_companions(source, target)
             return finished
         model = build(config, torch.bfloat16)
         spec = spec_of(model)
@@ -102,6 +104,9 @@ class _Job:
         self.target.parent.mkdir(parents=True, exist_ok=True)
         sizes = {bits: layout.nbytes for bits, layout in self.layouts.items()}
         with Partial(self.target, sizes, identity) as partial:
+            if self.target.exists():  # another process has finished it since we looked
+                partial.discard()
+                return
             self._enter("checking what is there", count * self.expert_bytes)
             partial.recover(self._step)
             self._check_space((count - partial.done) * self.expert_bytes + skeleton_bytes(self.mapping.skeleton))
@@ -134,10 +139,7 @@ class _Job:
             self._step(self.expert_bytes)
 
     def _write_manifest(self, partial: Partial) -> None:
-        for pattern in _COMPANIONS:
-            for file in self.source.glob(pattern):
-                if file.is_file() and file.suffix not in (".safetensors", ".bin"):
-                    shutil.copyfile(file, partial.path / file.name)
+        _copy_companions(self.source, partial.path)
         manifest = Manifest(
             name=self.source.resolve().name, model_hash=self.model_hash, quantizer=self.codec.name,
             value_dtype=str(self.values).removeprefix("torch."), widths=self.widths,
@@ -176,6 +178,19 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _copy_companions(source: Path, target: Path) -> None:
+    """Copy configuration and tokenizer where they differ: they may be mended after the weights were converted."""
+    files = [file for pattern in _COMPANIONS for file in source.glob(pattern)]
+    with disk_errors(target):
+        for file in files:
+            copy = target / file.name
+            if not file.is_file() or file.suffix in (".safetensors", ".bin") or (copy.is_file() and filecmp.cmp(file, copy, shallow=False)):
+                continue
+            part = copy.with_name(copy.name + ".part")  # whoever opens the store meanwhile reads the old or the new, never a half
+            shutil.copyfile(file, part)
+            part.replace(copy)
 
 
 def _checked(widths: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -47,3 +48,37 @@ def gather(qtbot) -> Callable[..., list[Notice]]:
         return got
 
     return until
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model with a token a byte; not to be changed."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from tests.models.families import save_random
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_random("Olmoe", folder, shape={"vocab_size": 257})
+    vocabulary = {symbol: number for number, symbol in enumerate(["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must end with status 2 and, progress aside, one line on stderr; returns that line."""
+    import main
+
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        assert main.main([str(word) for word in words]) == main.UNUSABLE
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = [line for line in err.splitlines() if not re.fullmatch(r"[a-z ]+: [\d.,]+ of [\d.,]+ \w+", line)]
+        assert len(lines) == 1, err
+        return lines[0]
+
+    return run

@@ -12,14 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 import main
 from app.demo import PROJECT
 from engine.recording.output import part_of
 from tests.factory import make_recording
-from tests.models.families import save_random
 
 TEXT = "Once upon a time\n\f\nthere was a naïve model"
 
@@ -29,33 +26,6 @@ def session(tmp_path: Path) -> Path:
     recording = make_recording(path=tmp_path / "run.edgemoe")
     recording.close()
     return tmp_path / "run.edgemoe"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random model with a token a byte."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    save_random("Olmoe", folder, shape={"vocab_size": 257})
-    vocabulary = {symbol: number for number, symbol in enumerate(["<end>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that must end with status 2 and one line on stderr, and return that line."""
-
-    def run(*words: object) -> str:
-        capsys.readouterr()
-        assert main.main([str(word) for word in words]) == main.UNUSABLE
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.count("\n") == 1, err
-        return err
-
-    return run
 
 
 # --- export -----------------------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ def main() -> int:
         off = by_kernel / demand - 1
         pages = sum(map(cached_pages, files))
         wrong += abs(off) > 0.02 or demand != reads["bytes"].sum() or pages > 0
-        print(f"{bits:>2} bits, budget {budget}, {threads} threads, direct I/O {session.loader.direct}: {demand / 1e6:8.1f} MB by the engine, "
-              f"{by_kernel / 1e6:8.1f} MB by the kernel ({off:+.2%}); {pages} pages of the store cached")  # fmt: skip
+        print(f"{bits:>2} bits, budget {budget}, {threads} threads, direct {session.loader.direct}: {demand / 1e6:6.1f} MB by the engine, "
+              f"{by_kernel / 1e6:6.1f} MB by the kernel ({off:+.2%}); {pages} pages of the store cached")  # fmt: skip
     return 1 if wrong else 0
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from engine.errors import EngineError
 from engine.events import ACCESS, RESIDENCY, SPAN, TOKEN, Applied, Residency, SpanKind
@@ -155,3 +157,18 @@ def test_unusable_requests_are_refused(open_session: Open) -> None:
 def test_the_same_seed_gives_the_same_draw(open_session: Open) -> None:
     draws = [generate(open_session(temperature=1.0, seed=seed)) for seed in (3, 3, 4)]
     assert draws[0] == draws[1] != draws[2]
+
+
+def test_threads_are_set_at_the_start_and_the_io_threads_end_with_the_session(open_session: Open) -> None:
+    def io_threads() -> int:
+        return sum(thread.name.startswith("expert-io") for thread in threading.enumerate())
+
+    before = io_threads()
+    session = open_session(compute_threads=2, io_threads=3)
+    assert (torch.get_num_threads(), io_threads() - before) == (2, 3)
+    session.change("compute_threads", 1)
+    session.change("io_threads", 1)
+    assert (torch.get_num_threads(), io_threads() - before) == (1, 1)
+    assert session.effective()["compute_threads"] == session.effective()["io_threads"] == 1
+    session.close()
+    assert io_threads() == before

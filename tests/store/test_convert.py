@@ -166,6 +166,26 @@ def test_two_conversions_to_one_place_do_not_mix(model: Path, tmp_path: Path) ->
     convert(model, tmp_path / "store", (4,), progress=second)
 
 
+def test_what_another_process_finished_meanwhile_is_taken(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = convert(model, tmp_path / "store", (4,))
+    before = files_of(first.path)
+    monkeypatch.setattr(writer, "_existing", lambda *_: None)  # looked just before it was there
+    assert convert(model, tmp_path / "store", (4,)).model_hash == first.model_hash
+    assert files_of(first.path) == before
+    assert not (tmp_path / "store.partial").exists()
+
+
+def test_a_mended_tokenizer_reaches_a_store_that_is_there(model: Path, tmp_path: Path) -> None:
+    (model / "tokenizer.json").write_text("old")
+    convert(model, tmp_path / "store", (4,))
+    (model / "tokenizer.json").write_text("new")
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    store = convert(model, tmp_path / "store", (4,))
+    assert (store.path / "tokenizer.json").read_text() == "new"
+    assert (store.path / "chat_template.jinja").exists()
+    assert not list(store.path.glob("*.part"))
+
+
 def test_memory_is_one_expert_and_not_the_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No read asks for more than one tensor of one expert, or one non-expert tensor; and none is kept."""
     reads: list[int] = []

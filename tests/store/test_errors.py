@@ -221,3 +221,15 @@ def test_a_checkpoint_is_converted_once_into_the_cache(model: Path, tmp_path: Pa
     again = open_or_convert(model, (4,))
     assert (again.path / "store.json").stat().st_mtime_ns == before
     assert open_or_convert(store.path).model_hash == store.model_hash
+
+
+def test_a_checkpoint_that_changed_is_converted_anew(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(tmp_path / "cache"))
+    first = open_or_convert(model, (4,))
+    file = shard(model)
+    data = bytearray(file.read_bytes())
+    data[-20_000:] = bytes(20_000)
+    file.write_bytes(data)
+    second = open_or_convert(model, (4,))
+    assert second.path != first.path and second.model_hash != first.model_hash
+    assert (second.path / "checksums.bin").read_bytes() != (first.path / "checksums.bin").read_bytes()

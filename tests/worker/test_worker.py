@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 
 from engine import events
+from engine.store import Store, convert
 from engine.worker import OVER_LIMIT
+from tests.session.conftest import damage
 
 MODEL = Path(__file__).parents[2] / "assets" / "demo" / "model"
 ROOT = Path(__file__).parents[2]
@@ -71,8 +74,14 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.close()
 
 
-def load(engine: Engine, **settings: events.Value) -> events.Ready:
-    engine.send(events.Load(str(MODEL), settings))
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The demo model at 4 bits; not to be changed."""
+    return convert(MODEL, tmp_path_factory.mktemp("stores") / "store", (4,))
+
+
+def load(engine: Engine, model: Path = MODEL, **settings: events.Value) -> events.Ready:
+    engine.send(events.Load(str(model), settings))
     ready = engine.until(lambda n: isinstance(n, events.Ready | events.Failed))
     assert isinstance(ready, events.Ready), ready
     return ready
@@ -135,8 +144,38 @@ def test_nonsense_is_answered_in_one_line(engine: Engine) -> None:
     assert all("\n" not in text for text in texts)
 
 
-def test_it_ends_at_its_memory_limit_and_says_so(engine: Engine) -> None:
-    engine.send(events.Load(str(MODEL), {"memory_limit": "64MiB"}))
+def test_a_damaged_record_leaves_the_engine_idle_and_usable(engine: Engine, store: Store, tmp_path: Path) -> None:
+    copy = Store.open(Path(shutil.copytree(store.path, tmp_path / "copy")))
+    records = [copy.record(3, expert, 4) for expert in range(copy.spec.experts)]  # whichever the router chooses
+    for record in records:
+        damage(record.file, record.offset + 1000)
+    load(engine, model=copy.path, max_tokens=5)
+    engine.send(events.Generate("Once upon a time"))
+    finished = engine.until(lambda n: isinstance(n, events.Finished))
+    failed = engine.until(lambda n: isinstance(n, events.Failed))
+    assert isinstance(finished, events.Finished) and finished.reason == "failed"
+    assert isinstance(failed, events.Failed)
+    assert "of layer 3 at 4 bits is damaged" in failed.text and "\n" not in failed.text
+    engine.state("idle")
+    for record in records:
+        damage(record.file, record.offset + 1000)  # undoes itself
+    engine.send(events.Generate("Once upon a time"))
+    finished = engine.until(lambda n: isinstance(n, events.Finished))
+    assert isinstance(finished, events.Finished) and finished.reason in ("length", "end of text")
+
+
+def test_a_kill_while_generating_ends_the_connection(engine: Engine, store: Store) -> None:
+    load(engine, model=store.path, max_tokens=5000, ignore_eos=True)
+    engine.send(events.Generate("def main():"))
+    engine.until(lambda n: isinstance(n, events.Batch) and "tokens" in n.tables)
+    engine.process.send_signal(signal.SIGKILL)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        engine.until(lambda _: False, 20)
+    assert engine.process.wait(10) == -signal.SIGKILL
+
+
+def test_it_ends_at_its_memory_limit_and_says_so(engine: Engine, store: Store) -> None:
+    engine.send(events.Load(str(store.path), {"memory_limit": "64MiB"}))
     assert engine.process.wait(60) == OVER_LIMIT
     assert engine.process.stderr is not None
     assert b"memory limit" in engine.process.stderr.read()
