@@ -78,6 +78,11 @@ class DockArea(QMainWindow):
         dock.activateWindow()
         dock.widget().setFocus(Qt.FocusReason.ShortcutFocusReason)
 
+    def turn_to(self, key: str) -> None:
+        """Put a dock in front of its tabs; one that the user has hidden stays hidden."""
+        if self.docks[key].toggleViewAction().isChecked():
+            self.docks[key].raise_()
+
     def save(self) -> str:
         """The arrangement as text."""
         return packed(self.saveState(VERSION))

@@ -43,6 +43,7 @@ class Window(QMainWindow):
         self.live, self.preferences = live, preferences
         self.theme = themes.choose(preferences.get("theme", themes.SYSTEM), QApplication.instance())
         self.selection, self.tuning = Selection(self), TuningModel(self)
+        self._picked = self.selection.picked
         self.tuning.offer("device", tuple(live.devices))
         self.shown = live.recording
         self._opened: Recording | None = None
@@ -179,6 +180,7 @@ class Window(QMainWindow):
         live.setting_changed.connect(self._on_setting)
         live.setting_refused.connect(self._on_refused)
         self.panels["text"].submitted.connect(self._submit)
+        self.selection.changed.connect(self._on_picked)
 
     def _restore(self) -> None:
         if not self.restoreGeometry(unpacked(self.preferences.get("geometry"))):
@@ -255,6 +257,14 @@ class Window(QMainWindow):
     def _on_refused(self, name: str, reason: str) -> None:
         self.tuning.refuse(name, reason)
         self.status.showMessage(reason, REFUSAL_MS)
+
+    def _on_picked(self) -> None:
+        """What was pinned just now is told by the inspector."""
+        former, picked = self._picked, self.selection.picked
+        self._picked = picked
+        pinned = (picked.layer, picked.expert, picked.token)
+        if pinned != (former.layer, former.expert, former.token) and pinned != (None, None, None):
+            self.area.turn_to("inspector")
 
     def _on_trouble(self, topic: str, text: str) -> None:
         kind = {"died": "error", "failed": "error"}.get(topic, "warning")

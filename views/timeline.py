@@ -14,7 +14,7 @@ from views.spancache import SpanCache
 from views.spantotals import SpanTotals
 from views.theme import Theme
 from views.throttle import Throttle
-from views.timeaxis import token_at, token_window
+from views.timeaxis import Window, token_at, token_ends, token_window
 from views.timeline_canvas import TimelineCanvas
 from views.timeline_picture import Picture
 from views.timeline_stats import TimelineStats
@@ -122,6 +122,15 @@ class TimelinePanel(TimePanel):
 
     def time_at(self, x: float) -> int:
         return self.canvas.time_at(x)
+
+    def window(self) -> Window:
+        """While the newest are followed, a pinned token stays in sight: what came since goes by behind it."""
+        window = super().window()
+        pinned = token_window(self.recording, self.selection.picked.token)
+        if self.selection.view is not None or pinned is None or pinned[0] >= window[0]:
+            return window
+        last = min(self.selection.picked.token + self.follow_tokens, len(self.recording.tokens)) - 1  # type: ignore[operator]
+        return pinned[0], int(token_ends(self.recording, last, last + 1)[0])
 
     def reset(self) -> None:
         super().reset()

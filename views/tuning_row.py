@@ -203,10 +203,10 @@ class Row(QWidget):
         """The line below the editor: what the value came to, and between what limits."""
         parts = []
         effective = self._model.effective.get(self.setting.name)
+        limits = self._model.budget_range if self.setting.name == "budget" else None
         if effective is not None and not same(self.setting, value, effective):
-            parts.append(f"= {describe(self.setting, effective)} in force")
-        limits = self._model.budget_range
-        if self.setting.name == "budget" and limits:
+            parts.append(f"= {describe(self.setting, effective)}{'' if limits else ' in force'}")
+        if limits:
             parts.append(f"{format_bytes(limits[0])} to {format_bytes(limits[1])}")
         self._note.setText(" · ".join(parts))
         self._note.setVisible(bool(parts))

@@ -290,3 +290,26 @@ def test_closing_while_running_ends_the_engine_and_keeps_the_session(ready: Wind
     assert len(kept.tokens) > 2
     assert kept.damage == ""
     kept.close()
+
+
+def test_pinning_turns_to_the_inspector(ready: Window) -> None:
+    docks = ready.area.docks
+    ready.area.turn_to("tuning")
+    ready.selection.pick(layer=1, expert=2)
+    QApplication.processEvents()
+    assert not docks["inspector"].visibleRegion().isEmpty()
+    ready.area.turn_to("tuning")
+    ready.selection.pick(start=1, end=2)
+    QApplication.processEvents()
+    assert docks["inspector"].visibleRegion().isEmpty(), "a range is told by every panel"
+    docks["inspector"].toggleViewAction().trigger()
+    ready.selection.pick(token=0)
+    assert docks["inspector"].isHidden(), "hidden stays hidden"
+
+
+def test_a_low_window_leaves_the_text_most_of_its_column(ready: Window) -> None:
+    ready.resize(1280, 700)
+    QApplication.processEvents()
+    text = ready.panels["text"]
+    assert text.canvas.height() > 1.5 * text.box.height()
+    assert text.box.editor.height() == text.box.editor.height_of(2)

@@ -244,6 +244,17 @@ def test_shift_drag_selects_a_range_whose_figures_are_told(panel, recording, qtb
     assert panel.stats.figures.values[""].startswith("in view: 20 tokens")
 
 
+def test_a_token_pinned_elsewhere_comes_into_sight(panel, recording):
+    panel.selection.pick(token=3)
+    panel.tick()
+    start, end = panel.window()
+    assert start == token_window(recording, 3)[0] and end == token_window(recording, 22)[1]
+    panel.selection.pick(token=49)
+    assert panel.window()[1] == token_window(recording, 49)[1], "one that is in sight moves nothing"
+    panel.selection.pick(token=None)
+    assert panel.window()[1] == token_window(recording, 49)[1]
+
+
 def test_buttons_and_keys_zoom_fit_and_follow(panel, recording, qtbot):
     assert panel.follow.isChecked()
     qtbot.keyClick(panel.canvas, Qt.Key.Key_W)
