@@ -6,11 +6,10 @@ import platform
 import threading
 import time
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-import numpy as np
 
 from app.progress import Bar
 from engine import events, machine
@@ -20,9 +19,19 @@ from engine.preload.device import Device
 from engine.recording.chrome import export_chrome
 from engine.recording.output import check_writable
 from engine.recording.recording import Recording
+from engine.recording.statistics import summarize
 from engine.session import Session
 from engine.settings import Value
 from engine.store import Store, open_or_convert
+
+FIGURES = {
+    **{name: name for name in (
+        "prefill_s", "decode_s", "decode_tok_s", "hits", "misses", "hit_rate", "demand_bytes", "preload_useful_bytes",
+        "preload_wasted_bytes", "stall_s", "compute_s", "io_s", "budget_bytes", "peak_resident_bytes",
+    )},
+    "peak_rss_bytes": "peak_rss", "major_faults": "major_faults",
+}  # fmt: skip
+"""Keys of the report, and which of ``Statistics`` they tell."""
 
 
 class Headless:
@@ -41,7 +50,6 @@ class Headless:
         for out in filter(None, (self._session_file, self._trace)):
             check_writable(out)
         store = open_store(self._model)
-        self._totals = _Totals()
         self.session = Session(store, self._values, self._devices, self._take, self._on)
         try:  # only now: a run that is refused must not replace an older session
             self.recording = Recording(path=self._session_file)
@@ -85,54 +93,25 @@ class Headless:
                 show(request.text[shown:])
                 shown = len(request.text)
         session.flush()
+        self.monitor.sample()
         return self._report(request.text, request.ids[0, request.prompt_length :].tolist())
 
     def _report(self, text: str, ids: list[int]) -> dict[str, Any]:
-        totals, session = self._totals, self.session
-        accesses = totals.hits + totals.misses
+        """What the recording sums up to; 0 for what there was none of."""
+        told = summarize(self.recording)
+        figures = {key: getattr(told, name) for key, name in FIGURES.items()}
         return {
-            "text": text, "token_ids": ids, "settings": session.effective(),
-            "prefill_s": totals.prefill / 1e9, "decode_s": totals.decode / 1e9,
-            "decode_tok_s": totals.decode_tokens / (totals.decode / 1e9) if totals.decode else 0.0,
-            "hits": totals.hits, "misses": totals.misses, "hit_rate": totals.hits / accesses if accesses else 0.0,
-            "demand_bytes": totals.demand, "preload_useful_bytes": totals.useful, "preload_wasted_bytes": totals.wasted,
-            "stall_s": totals.stall / 1e9, "compute_s": totals.compute / 1e9, "io_s": totals.io / 1e9,
-            "budget_bytes": session.buffer.budget, "peak_resident_bytes": session.buffer.peak_bytes,
-            "peak_rss_bytes": self.monitor.peak_rss, "major_faults": self.monitor.faults(),
+            "text": text, "token_ids": ids, "settings": self.session.effective(),
+            **{key: 0 if isnan(value) else value for key, value in figures.items()},
             "machine": platform.platform(),
         }  # fmt: skip
 
     def _take(self, notice: Any) -> None:
         with self._lock:  # the monitor's samples come from its own thread
             self.recording.append(notice)
-            if isinstance(notice, events.Batch):
-                self._totals.add(notice)
 
     def _buffer(self) -> tuple[int, int, int, int]:
         return self.session.buffer_bytes()
-
-
-class _Totals:
-    """Sums over the rows of ``tokens``: prefill and decode times apart, the rest over both."""
-
-    def __init__(self) -> None:
-        self.prefill = self.decode = self.decode_tokens = self.hits = self.misses = 0
-        self.demand = self.useful = self.wasted = self.stall = self.compute = self.io = 0
-
-    def add(self, batch: events.Batch) -> None:
-        rows = np.frombuffer(batch.tables.get("tokens", b""), dtype=events.TOKEN)
-        decoding = rows["phase"] == events.Phase.DECODE
-        self.prefill += int(rows["duration"][~decoding].sum())
-        self.decode += int(rows["duration"][decoding].sum())
-        self.decode_tokens += int(decoding.sum())
-        self.hits += int(rows["hits"].sum())
-        self.misses += sum(int(rows[name].sum()) for name in ("first_touch", "capacity", "mispredicted", "late"))
-        self.demand += int(rows["demand_bytes"].sum())
-        self.useful += int(rows["preload_useful_bytes"].sum())
-        self.wasted += int(rows["preload_wasted_bytes"].sum())
-        self.stall += int(rows["stall"].sum())
-        self.compute += int(rows["compute"].sum())
-        self.io += int(rows["io"].sum())
 
 
 def open_store(model: Path) -> Store:

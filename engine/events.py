@@ -50,6 +50,10 @@ class Residency(IntEnum):
     RESIDENT = 2
 
 
+WIDTHS = (2, 3, 4, 8, 16)
+"""The bits that a weight of an expert may have."""
+
+
 SPAN = np.dtype([
     ("start", "<i8"), ("duration", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
     ("kind", "u1"), ("lane", "u1"), ("bits", "u1"), ("outcome", "u1"), ("bytes", "<i4"),
@@ -71,12 +75,17 @@ TOKEN = np.dtype([
     ("hits", "<i4"), ("first_touch", "<i4"), ("capacity", "<i4"), ("mispredicted", "<i4"), ("late", "<i4"), ("evictions", "<i4"),
     ("demand_bytes", "<i8"), ("preload_useful_bytes", "<i8"), ("preload_wasted_bytes", "<i8"),
     ("budget_bytes", "<i8"), ("resident_bytes", "<i8"),
-    ("resident_2", "<i8"), ("resident_3", "<i8"), ("resident_4", "<i8"), ("resident_8", "<i8"), ("resident_16", "<i8"),
+    *((f"resident_{bits}", "<i8") for bits in WIDTHS),
     ("kv_bytes", "<i8"), ("average_bits", "<f4"), ("logprob", "<f4"),
 ])
 """One forward pass and the token it produced. Row 0 of a request is its prefill (``tokens`` = prompt length) and yields the
 first new token; its duration is the TTFT. ``attention`` … ``framework`` are ns and sum to ``duration``; ``io`` is the ns in which
 at least one read was in flight (it overlaps the others). ``average_bits`` is over the experts used by this pass."""
+
+MISSES = tuple(outcome.name.lower() for outcome in Outcome if outcome != Outcome.HIT)
+"""Columns of ``tokens``: experts used that were not resident, by cause."""
+BYTES_READ = ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")
+"""Columns of ``tokens``: what was read from storage, and what became of it."""
 
 RESIDENCY = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"), ("state", "u1"), ("bits", "u1"), ("score", "<f4"),

@@ -39,11 +39,11 @@ class Monitor:
         limit: int = 0, on_limit: Callable[[int], None] | None = None,
     ) -> None:  # fmt: skip
         """``buffer_of`` gives budget, resident, peak resident and KV bytes at this moment."""
-        self.peak_rss = 0
         self._emit, self._now, self._buffer_of = emit, now, buffer_of
         self._limit, self._on_limit = limit, on_limit
         self._process = psutil.Process()
         self._read0, self._faults0 = kernel_read_bytes(), major_faults()
+        self._sampling = threading.Lock()  # samples are told in the order in which they were taken
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
 
@@ -56,25 +56,22 @@ class Monitor:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._sample()
-
-    def faults(self) -> int:
-        """Major faults since the monitor was made."""
-        return major_faults() - self._faults0
+        self.sample()
 
     def _run(self) -> None:
         while not self._ended.wait(_PERIOD):
-            self._sample()
+            self.sample()
 
-    def _sample(self) -> None:
-        rss = self._process.memory_info().rss
-        self.peak_rss = max(self.peak_rss, rss)
-        budget, resident, peak, kv = self._buffer_of()
-        row = np.zeros(1, SAMPLE)
-        row[0] = (
-            self._now(), rss, budget, resident, peak, kv, kernel_read_bytes() - self._read0, self.faults(),
-            psutil.virtual_memory().available, self._process.cpu_percent(),
-        )  # fmt: skip
-        self._emit(Batch({"samples": row.tobytes()}, []))
+    def sample(self) -> None:
+        """Tell how it is now."""
+        with self._sampling:
+            rss = self._process.memory_info().rss
+            budget, resident, peak, kv = self._buffer_of()
+            row = np.zeros(1, SAMPLE)
+            row[0] = (
+                self._now(), rss, budget, resident, peak, kv, kernel_read_bytes() - self._read0, major_faults() - self._faults0,
+                psutil.virtual_memory().available, self._process.cpu_percent(),
+            )  # fmt: skip
+            self._emit(Batch({"samples": row.tobytes()}, []))
         if self._limit and rss > self._limit and self._on_limit:
             self._on_limit(rss)

@@ -106,8 +106,8 @@ def line_of_event(event: Event) -> tuple[str, str]:
         return width, f"loaded at {event.bits} bits{took}"
     if event.what == "loading":
         return "loading", f"loading at {event.bits} bits"
-    score = f", score {event.score:.3g}" if event.what == "evicted" else " before it was loaded"
-    return "absent", f"{event.what}{score}"
+    more = {"evicted": f", score {event.score:.3g}", "dropped": " before it was loaded", "unloaded": " with the model"}
+    return "absent", event.what + more[event.what]
 
 
 _SHORT = {"attention and other": "attention", "expert compute": "compute", "demand stall": "stall"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from typing import NamedTuple
 
 import numpy as np
 
-from engine.events import ACCESS, RESIDENCY, SPAN, Outcome, Residency, SpanKind
+from engine.events import ACCESS, RESIDENCY, SPAN, TIME_COLUMN, Outcome, Residency, SpanKind
 from engine.recording.columns import Columns
 from engine.recording.recording import Recording
 from engine.recording.table import Table
@@ -23,7 +23,8 @@ _STRIDE = 1 << 14  # rows looked at in one go
 
 
 class Event(NamedTuple):
-    """``time`` in ns, ``token`` row (-1: outside a pass), ``what``: used, loading, loaded, evicted, or dropped before it was loaded.
+    """``time`` in ns, ``token`` row (-1: outside a pass), ``what``: used, loading, loaded, evicted, dropped before it was loaded, or
+    unloaded with the model.
 
     ``outcome`` is a name where used; ``duration`` the ns from asking to having where loaded; ``score`` the one that lost where evicted.
     """
@@ -73,7 +74,7 @@ class Account:
 
 
 class ExpertHistory:
-    """The uses, changes of state and reads of one expert, oldest first.
+    """The uses, changes of state and reads of one expert of the model of now, oldest first.
 
     ``follow`` takes in what the recording has more of; asking about it costs as much as this one expert has rows.
     """
@@ -82,6 +83,7 @@ class ExpertHistory:
         self.recording, self.layer, self.expert = recording, layer, expert
         self.uses, self.changes, self.reads = Columns(ACCESS), Columns(RESIDENCY), Columns(SPAN)
         self._looked = {"accesses": 0, "residency": 0, "spans": 0}
+        self._reloads = 0  # that stand among the changes
 
     def follow(self, limit: int | None = None) -> float:
         """Look at up to ``limit`` more rows of each table (None: all there are); returns the share of them looked at so far, 0 to 1."""
@@ -92,6 +94,8 @@ class ExpertHistory:
             for first in range(start, stop, _STRIDE):
                 self._gather(table, first, min(first + _STRIDE, stop), found)
             self._looked[table.name] = stop
+            if found is self.changes and stop == len(table):
+                self._change(np.empty(0, RESIDENCY), recording.duration)
         total = len(recording.accesses) + len(recording.residency) + len(recording.spans)
         return sum(self._looked.values()) / total if total else 1.0
 
@@ -122,7 +126,7 @@ class ExpertHistory:
             uses=uses, outcomes=tuple(outcomes.tolist()), hit_rate=float(outcomes[Outcome.HIT] / uses) if uses else nan,
             weight=float(np.average(weights, weights=routed)) if routed.sum() else nan,
             last_token=int(self.uses.column("token")[-1]) if uses else -1,
-            loads=len(stayed), evictions=int((states[ended + 1] == Residency.ABSENT).sum()),
+            loads=len(stayed), evictions=int(((states == Residency.ABSENT) & ~np.isnan(self.changes.column("score")))[ended + 1].sum()),
             stay_ns=float((stays.end - stays.start)[counted].mean()) if len(counted) else nan,
             stay_tokens=float(stays.tokens[counted].mean()) if len(counted) else nan,
             reads=len(took), read_bytes=int(self.reads.column("bytes").sum(dtype=np.int64)),
@@ -134,8 +138,28 @@ class ExpertHistory:
         if table.name == "spans":
             mine &= table.column("kind", start, stop) == SpanKind.READ
         index = np.flatnonzero(mine)
-        if len(index):
-            found.append(table.rows(start + int(index[0]), start + int(index[-1]) + 1)[index - index[0]])
+        if not len(index):
+            return
+        rows = table.rows(start + int(index[0]), start + int(index[-1]) + 1)[index - index[0]]
+        rows = rows[rows[TIME_COLUMN[table.name]] >= self.recording.loaded]  # the others are of another model
+        if found is self.changes and len(rows):
+            self._change(rows, int(rows["time"][-1]))
+        else:
+            found.append(rows)
+
+    def _change(self, rows: np.ndarray, until: int) -> None:
+        """Take in changes up to ``until`` ns. A reload empties the buffer without a word; here it is a change like others."""
+        for time in self.recording.reloads[self._reloads :]:
+            if time > until:
+                break
+            self._reloads += 1
+            earlier = rows["time"] < time
+            self.changes.append(rows[earlier])
+            rows = rows[~earlier]
+            if len(self.changes) and self.changes.column("state")[-1] != Residency.ABSENT:
+                token = int(np.searchsorted(self.recording.tokens.column("start"), time))
+                self.changes.append(np.array([(time, token, self.layer, self.expert, Residency.ABSENT, 0, nan)], RESIDENCY))
+        self.changes.append(rows)
 
     def _changed(self, limit: int) -> list[Event]:
         first = max(0, len(self.changes) - 2 * limit - 1)  # two rows a load, and the one before that tells how long it took
@@ -150,7 +174,8 @@ class ExpertHistory:
             if now == Residency.RESIDENT and before == Residency.LOADING:
                 event = event._replace(duration=time[row] - time[row - 1])
             elif now == Residency.ABSENT:
-                event = event._replace(what="dropped") if before == Residency.LOADING else event._replace(score=score[row])
+                what = "unloaded" if isnan(score[row]) else "dropped" if before == Residency.LOADING else "evicted"
+                event = event._replace(what=what, score=score[row] if what == "evicted" else nan)
             events.append(event)
         return events[-limit:] if limit > 0 else []
 

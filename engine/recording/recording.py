@@ -34,6 +34,8 @@ class Recording:
     """Every message of a session, in columns. ``revision`` grows with every message; times are ns of session time.
 
     ``settings`` are those of the first Ready, ``effective`` what holds now; ``pieces[i]`` is the text of row i of ``tokens``.
+    ``loaded`` is when the model was loaded, ns; ``reloads`` is when it was loaded again, with an empty buffer, though nothing evicted
+    what had been in it. Another model starts these anew: what was told before ``loaded`` is of the one before.
     With a ``path`` the session is written there as it goes, at most once a second; without one, large tables go to a temporary file.
 
     Raises:
@@ -50,6 +52,8 @@ class Recording:
         self.wall = 0.0
         self.settings: dict[str, Value] = {}
         self.effective: dict[str, Value] = {}
+        self.loaded = 0
+        self.reloads: list[int] = []
         self.pieces: list[str] = []
         self.changes: list[Applied] = []
         self.requests: list[Began] = []
@@ -182,8 +186,10 @@ class Recording:
         model = message.model
         if self.model is None or self.model.model_hash != model.model_hash or self.grid.shape != (model.layers, model.experts):
             self.grid = ExpertGrid(model.layers, model.experts)
+            self.loaded, self.reloads = message.time, []
         else:
             self.grid.forget_residency()
+            self.reloads.append(message.time)
         if self.model is None:
             self.settings = dict(message.settings)
         self.model, self.effective = model, dict(message.effective)

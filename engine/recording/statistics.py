@@ -7,11 +7,12 @@ from math import nan
 
 import numpy as np
 
-from engine.events import Phase
+from engine.events import BYTES_READ, MISSES, Phase
 from engine.recording.recording import Recording
 
 MB = 1e6
-_MISSES = ("first_touch", "capacity", "mispredicted", "late")
+Rows = np.ndarray | dict[str, np.ndarray]
+"""Rows of ``tokens``, structured [n] or by column."""
 _PARTS = {
     "attention": "attention_ms", "router": "router_ms", "compute": "compute_ms", "stall": "stall_ms_per_token", "head": "head_ms",
     "sampling": "sampling_ms", "framework": "framework_ms",
@@ -25,7 +26,8 @@ class Statistics:
     Counts and byte totals are over prefill and decode; what is said "per token" (``tpot_ms``, ``mb_per_token`` and every ``…_ms``) is
     the mean over decode passes only, so that a long prompt does not blur it. ``ttft_s`` is the newest prefill's. ``decode_tok_s``
     leaves pauses out. ``io_s`` counts time with at least one read in flight. ``resident_bytes``, ``budget_bytes``, ``kv_bytes``
-    and ``rss`` are the newest; ``major_faults`` and ``read_bytes`` grew by so much. MB are 1e6 bytes.
+    and ``rss`` are the newest; ``peak_resident_bytes`` is the most that the buffer held at any instant, as far as a sample tells it;
+    ``major_faults`` and ``read_bytes`` grew by so much. MB are 1e6 bytes.
     """
 
     tokens: int = 0  # passes, each of which produced one new token
@@ -72,19 +74,38 @@ class Statistics:
     read_bytes: float = nan
 
 
+def uses_of(rows: Rows) -> np.ndarray:
+    """Experts used by each pass, hits and misses, [n]. One use is one expert of one pass: of one token, or of a whole prefill."""
+    return sum((rows[name] for name in MISSES), rows["hits"].astype(np.int64))
+
+
+def read_of(rows: Rows) -> np.ndarray:
+    """Bytes read by each pass, on demand and ahead, [n]."""
+    return sum((rows[name] for name in BYTES_READ[1:]), rows[BYTES_READ[0]])
+
+
+def peak_resident(recording: Recording, start: int | None = None, end: int | None = None) -> int | float:
+    """Most bytes of experts resident at any instant from ``start`` to ``end`` ns, as far as told; nan where nothing was measured."""
+    tokens, samples = recording.tokens, recording.samples
+    done = tokens.column("start") + tokens.column("duration")
+    resident = tokens.column("resident_bytes", *_between(done, start, end))
+    return _peak(recording, resident, *_between(samples.column("time"), start, end))
+
+
 def summarize(recording: Recording, start: int | None = None, end: int | None = None) -> Statistics:
     """Numbers of the session time ``start`` to ``end`` in ns, both included; None leaves that side open."""
     begin = recording.tokens.column("start")
     # Passes come one after another, so their ends are in order too.
     first = 0 if start is None else int(np.searchsorted(begin + recording.tokens.column("duration"), start))
     stop = len(begin) if end is None else int(np.searchsorted(begin, end, "right"))
-    return _summary(recording, slice(first, max(first, stop)), _samples(recording, start, end), whole=start is None and end is None)
+    samples = slice(*_between(recording.samples.column("time"), start, end))
+    return _summary(recording, slice(first, max(first, stop)), samples, whole=start is None)
 
 
 def summarize_passes(recording: Recording, rows: np.ndarray, until: int | None = None) -> Statistics:
     """Numbers of some rows of ``tokens``, [n] in order; memory is that of ``until`` ns (None: now) and since the first of them began."""
     start = int(recording.tokens.column("start")[rows[0]]) if len(rows) else until
-    samples = _samples(recording, start, until)
+    samples = slice(*_between(recording.samples.column("time"), start, until))
     if samples.start >= samples.stop:  # none was taken meanwhile: the one before holds
         samples = slice(max(0, samples.stop - 1), samples.stop)
     return _summary(recording, rows, samples)
@@ -99,17 +120,31 @@ def _summary(recording: Recording, rows: slice | np.ndarray, samples: slice, who
     return Statistics(**values)  # type: ignore[arg-type]
 
 
-def _samples(recording: Recording, start: int | None, end: int | None) -> slice:
-    times = recording.samples.column("time")
+def _between(times: np.ndarray, start: int | None, end: int | None) -> tuple[int, int]:
+    """First and one past the last of the rows at these times, both ends included."""
     first = 0 if start is None else int(np.searchsorted(times, start))
-    return slice(first, len(times) if end is None else int(np.searchsorted(times, end, "right")))
+    return first, len(times) if end is None else int(np.searchsorted(times, end, "right"))
+
+
+def _peak(recording: Recording, resident: np.ndarray, first: int, stop: int) -> int | float:
+    """The most of ``resident`` (of passes) and of the samples ``first`` to ``stop``. A sample's peak is that of all the time before it:
+    only one that grew says something of its own time."""
+    held, peaks = recording.samples.column("resident_bytes", first, stop), recording.samples.column("peak_resident_bytes", 0, stop)
+    grown = peaks[first:][np.diff(peaks, prepend=0)[first:] > 0]
+    return max((int(values.max()) for values in (resident, held, grown) if len(values)), default=nan)
+
+
+def _growth(values: np.ndarray, base: int) -> int:
+    """By how much a counter grew over samples that followed ``base``. It begins at 0 again where the model was loaded anew."""
+    steps = np.diff(values, prepend=base)
+    return int(np.where(steps < 0, values, steps).sum())
 
 
 def _totals(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
-    names = ("hits", *_MISSES, "evictions", "demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")
+    names = ("hits", *MISSES, "evictions", *BYTES_READ)
     values: dict[str, int | float] = {name: int(tokens[name].sum(dtype=np.int64)) for name in names}
-    misses = sum(values[name] for name in _MISSES)
-    used = tokens["hits"].astype(np.int64) + sum(tokens[name] for name in _MISSES)
+    misses = sum(values[name] for name in MISSES)
+    used = uses_of(tokens)
     known = np.isfinite(tokens["average_bits"]) & (used > 0)
     if known.any():
         values["average_bits"] = float(np.average(tokens["average_bits"][known], weights=used[known]))
@@ -140,7 +175,7 @@ def _decode(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
         return {}
     durations = tokens["duration"][chosen]
     seconds = float(durations.sum()) / 1e9
-    read = sum(tokens[name][chosen].sum() for name in ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes"))
+    read = read_of(tokens)[chosen].sum()
     return {
         "decode_tokens": count, "decode_s": seconds, "decode_tok_s": count / seconds if seconds else nan, "tpot_ms": seconds / count * 1e3,
         "tpot_p95_ms": float(np.percentile(durations, 95)) / 1e6, "mb_per_token": float(read) / count / MB,
@@ -150,10 +185,7 @@ def _decode(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
 def _memory(recording: Recording, tokens: dict[str, np.ndarray], picked: slice, whole: bool) -> dict[str, int | float]:
     """Memory as the samples have it; where there is none (a short run), as the passes have it."""
     samples = {name: recording.samples.column(name)[picked] for name in recording.samples.dtype.names or ()}
-    values: dict[str, int | float] = {}
-    resident = np.concatenate([tokens["resident_bytes"], samples["resident_bytes"]])
-    if len(resident):
-        values["peak_resident_bytes"] = int(resident.max())
+    values: dict[str, int | float] = {"peak_resident_bytes": _peak(recording, tokens["resident_bytes"], picked.start, picked.stop)}
     newest_sample = samples["time"][-1] if len(samples["time"]) else -1
     newest_token = tokens["start"][-1] + tokens["duration"][-1] if len(tokens["start"]) else -1
     source = samples if newest_sample > newest_token else tokens
@@ -162,6 +194,5 @@ def _memory(recording: Recording, tokens: dict[str, np.ndarray], picked: slice, 
     if newest_sample >= 0:
         values |= {"rss": int(samples["rss"][-1]), "peak_rss": int(samples["rss"].max())}
         for name in ("major_faults", "read_bytes"):
-            base = 0 if whole else samples[name][0]
-            values[name] = int(samples[name][-1] - base)
+            values[name] = _growth(samples[name], 0 if whole else int(samples[name][0]))
     return values

@@ -11,11 +11,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import main
 from app.demo import PROJECT
+from app.headless import FIGURES
+from engine.events import Outcome, Phase
+from engine.recording.exports import export
 from engine.recording.output import part_of
+from engine.recording.recording import Recording
+from engine.recording.statistics import summarize
+from engine.recording.token_table import import_csv
 from tests.factory import make_recording
 
 TEXT = "Once upon a time\n\f\nthere was a naïve model"
@@ -97,6 +104,51 @@ def test_run_writes_a_trace(model: Path, tmp_path: Path, capsys: pytest.CaptureF
     reads = [event for event in events if event.get("cat") == "read"]
     assert sum(event["args"]["bytes"] for event in reads) == report["demand_bytes"] > 0
     assert sum(event["name"] == "decode" for event in events) == 4
+
+
+def test_report_recording_and_exports_tell_the_same(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session, table, trace = tmp_path / "run.edgemoe", tmp_path / "run.csv", tmp_path / "run.json"
+    words = ("--tokens", "24", "--budget", "30%", "--ignore-eos", "true", "--session", str(session), "--trace", str(trace), "--json")
+    assert main.main(["run", "--model", str(model), *words]) == 0
+    report = json.loads(capsys.readouterr().out)
+    recording = Recording.open(session)
+    told = summarize(recording)
+    for key, name in FIGURES.items():
+        if name not in ("peak_rss", "major_faults"):  # the last sample comes after the report
+            assert report[key] == getattr(told, name), key
+    assert told.peak_rss >= report["peak_rss_bytes"] > 0
+    assert (told.tokens, told.decode_tokens) == (24, 23) == (len(report["token_ids"]), len(recording.tokens) - 1)
+
+    export(recording, table)
+    rows, _ = import_csv(table)
+    decode = rows[rows["phase"] == Phase.DECODE]
+    misses = sum(int(rows[cause].sum()) for cause in ("first_touch", "capacity", "mispredicted", "late"))
+    assert (report["hits"], report["misses"]) == (rows["hits"].sum(), misses)
+    assert report["hit_rate"] == pytest.approx(rows["hits"].sum() / (rows["hits"].sum() + misses))
+    assert report["decode_tok_s"] == pytest.approx(len(decode) / (decode["duration"].sum() / 1e9))
+    assert report["prefill_s"] == pytest.approx(rows["duration"][rows["phase"] == Phase.PREFILL].sum() / 1e9)
+    assert told.mb_per_token == pytest.approx(decode["demand_bytes"].mean() / 1e6)
+    assert told.average_bits == 4
+    for key, column in (("stall_s", "stall"), ("compute_s", "compute"), ("io_s", "io")):
+        assert report[key] == pytest.approx(rows[column].sum() / 1e9)
+    assert report["budget_bytes"] >= report["peak_resident_bytes"] >= rows["resident_bytes"].max() > 0
+
+    accesses, events = recording.accesses.rows(), json.loads(trace.read_text())["traceEvents"]
+    prefill = accesses[accesses["phase"] == Phase.PREFILL]
+    assert len(accesses) == report["hits"] + report["misses"]
+    assert (accesses["outcome"] == Outcome.HIT).sum() == report["hits"]
+    places = prefill["layer"].astype(int) * recording.grid.shape[1] + prefill["expert"]
+    assert len(np.unique(places)) == len(places), "of a prefill, one access is one expert of the whole pass"
+    assert sum(event["args"]["bytes"] for event in events if event.get("cat") == "read") == report["demand_bytes"]
+    assert sum(event["dur"] for event in events if event.get("cat") == "stall") == pytest.approx(1e6 * report["stall_s"])
+    recording.close()
+
+
+def test_a_run_of_one_token_reports_numbers(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["run", "--model", str(model), "--tokens", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (report["decode_tok_s"], report["decode_s"]) == (0, 0)
+    assert report["peak_rss_bytes"] > 1 << 20
 
 
 def test_run_refuses_a_trace_that_cannot_be_written_before_it_begins(tmp_path: Path, refusal: Callable[..., str]) -> None:
