@@ -16,7 +16,6 @@ from engine.recording.recording import Recording
 from engine.settings import BY_NAME, Effect, Value, defaults
 from profiles.devices import load_devices
 
-STATES = ("starting", "loading", "idle", "running", "paused", "dead")
 BUSY = ("running", "paused")
 
 
@@ -36,7 +35,7 @@ class Live(QObject):
         self.host = EngineHost(command, self)
         self.host.died.connect(self._on_death)
         self.recording = Recording()
-        self.state = "starting"
+        self.state = "starting"  # or loading, idle, running, paused, dead
         self.model: Path | None = None
         self.name = ""
         self.info: events.ModelInfo | None = None

@@ -24,7 +24,6 @@ class StateLight(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._color = QColor("#888888")
         self._dot = _Dot(self)
         self.label = QLabel(self)
         self.label.setMinimumWidth(self.label.fontMetrics().horizontalAdvance(max(_STATE_TEXTS.values(), key=len)) + 8)

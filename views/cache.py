@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.events import Phase
+from engine.events import MISSES, Phase
+from engine.recording.statistics import MB, uses_of
 from views.legend import Entry
 from views.plot import ChartPanel
 
 WINDOW = 32  # tokens of the rolling hit rate
-CAUSES = ("first_touch", "capacity", "mispredicted", "late")
 CAUSE_HELP = {
     "first_touch": "Misses of experts that were never loaded before",
     "capacity": "Misses of experts that were loaded once and evicted since",
@@ -33,11 +33,6 @@ def rolling(hits: np.ndarray, uses: np.ndarray, window: int = WINDOW) -> np.ndar
     return np.where(used > 0, 100.0 * hit / np.maximum(1, used), np.nan)
 
 
-def uses_of(rows: np.ndarray) -> np.ndarray:
-    """Experts used by each of these rows of ``tokens``, [n]."""
-    return sum((rows[cause].astype(np.int64) for cause in CAUSES), rows["hits"].astype(np.int64))
-
-
 class CachePanel(ChartPanel):
     """Three plots of one value a decode token."""
 
@@ -49,7 +44,7 @@ class CachePanel(ChartPanel):
         self.rate = self.add_row("hit rate", lambda value: f"{value:.0f}%")
         self.curve = self.rate.add_curve("hit", self.theme)
         self.misses = self.add_row("misses", lambda value: f"{value:g}")
-        self.causes = self.misses.add_stack(CAUSES, self.theme)
+        self.causes = self.misses.add_stack(MISSES, self.theme)
         self.reads = self.add_row("MB read", lambda value: f"{value:g}")
         self.bytes = self.reads.add_stack(tuple(role for _, role, _, _ in READS), self.theme)
         self._more = -1
@@ -63,10 +58,10 @@ class CachePanel(ChartPanel):
         before = before[before["phase"] == Phase.DECODE]
         both = np.concatenate([before, rows])
         rate = rolling(both["hits"], uses_of(both))[len(before) :]
-        parts = [rows[cause].astype(float) for cause in CAUSES] + [rows[column] / 1e6 for _, _, column, _ in READS]
+        parts = [rows[cause].astype(float) for cause in MISSES] + [rows[column] / MB for _, _, column, _ in READS]
         left, right, parts = self.means(x0, x1, parts)
         self.curve.setData((x0 + x1) / 2, rate)
-        edge, misses, read = self.gapped(left, right), parts[: len(CAUSES)], parts[len(CAUSES) :]
+        edge, misses, read = self.gapped(left, right), parts[: len(MISSES)], parts[len(MISSES) :]
         self.causes.set(left, edge, misses)
         self.bytes.set(left, edge, read)
         if len(left):
@@ -78,10 +73,10 @@ class CachePanel(ChartPanel):
         uses = int(uses_of(rows).sum())
         count = max(1, len(rows))
         values = {"": scope, "hit rate": f"{100 * int(rows['hits'].sum()) / uses:.1f}%" if uses else "–"}
-        for cause in CAUSES:
+        for cause in MISSES:
             values[cause.replace("_", " ")] = f"{rows[cause].sum() / count:.1f}" if len(rows) else "–"
         for name, _, column, _ in READS:
-            values[name] = f"{rows[column].sum() / count / 1e6:.2f} MB" if len(rows) else "–"
+            values[name] = f"{rows[column].sum() / count / MB:.2f} MB" if len(rows) else "–"
         self.legend.set_values(values)
 
     def reset(self) -> None:
@@ -95,7 +90,7 @@ class CachePanel(ChartPanel):
         if len(used) == self._more:
             return
         self._more = len(used)
-        causes = [cause for cause in CAUSES if cause in used or cause in CAUSES[:2]]
+        causes = [cause for cause in MISSES if cause in used or cause in MISSES[:2]]
         reads = [read for read in READS if read[2] in used or read is READS[0]]
         self.legend.set_entries((
             Entry("", "", "mean of 0000 tokens", help="What the figures are of: the token pointed at, the range, or the tokens shown"),

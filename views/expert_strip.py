@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from engine.events import Outcome, Residency
 from engine.recording.history import ExpertHistory
 from views.colors import mix
+from views.fonts import smaller
 from views.grid_shades import OUTCOMES
 from views.navigator import Navigator
 from views.theme import Theme
@@ -29,9 +30,7 @@ class ExpertStrip(QWidget):
         self.window_: Window = (0, 1)
         self.bands: list[tuple[Window, str]] = []  # what is pointed at and the range, with their colours
         self.marks: list[int] = []  # setting changes, ns
-        font = self.font()
-        font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
-        self.setFont(font)
+        self.setFont(smaller(self.font()))
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)

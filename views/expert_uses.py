@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 import numpy as np
 
 from engine.recording.recording import Recording
@@ -36,9 +34,7 @@ class ExpertUses:
 
     def _look_up(self, recording: Recording, expert: tuple[int, int], first: int, stop: int) -> None:
         table = recording.accesses
-        # Accesses are in the order of their tokens: a few probes find them without reading the whole column.
-        low, high = (bisect_left(range(len(table)), row, key=lambda index: int(table.column("token", index, index + 1)[0]))
-                     for row in (first, stop))  # fmt: skip
+        low, high = table.search("token", first), table.search("token", stop)
         layers, experts = table.column("layer", low, high), table.column("expert", low, high)
         used = table.column("token", low, high)[(layers == expert[0]) & (experts == expert[1])]
         self._known.update(dict.fromkeys(range(first, stop), False))

@@ -10,6 +10,7 @@ from PySide6.QtGui import QColor, QHelpEvent, QPainter, QPaintEvent, QResizeEven
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from views.colors import mix
+from views.fonts import smaller
 from views.theme import Theme
 
 SWATCH = 8
@@ -42,9 +43,7 @@ class Facts(QWidget):
         self.facts: tuple[Fact, ...] = ()
         self._places: list[QRect] = []
         self._names = [0, 0]
-        font = self.font()
-        font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
-        self.setFont(font)
+        self.setFont(smaller(self.font()))
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def show_facts(self, facts: tuple[Fact, ...]) -> None:

@@ -13,6 +13,7 @@ from views.colors import argb, channels
 from views.grid_canvas import FRAMED, Cell, GridCanvas
 from views.grid_legend import GridLegend
 from views.grid_shades import MODES, OUTCOMES, Counts, Key, caption, count_range, legend, palette, shade
+from views.inspector_facts import state_of
 from views.panel import Panel
 from views.segments import Segments
 from views.selection import Selection
@@ -169,9 +170,9 @@ class GridPanel(Panel):
         token = self._token_shown()
         if token is None:
             return None
-        rows = self.recording.accesses.column("token")
-        first, last = np.searchsorted(rows, (token, token + 1))
-        return count_range(self.recording.accesses.rows(int(first), int(last)), self.recording.grid.shape).uses > 0
+        table = self.recording.accesses
+        first, last = table.search("token", token), table.search("token", token + 1)
+        return count_range(table.rows(first, last), self.recording.grid.shape).uses > 0
 
     def _range(self) -> tuple[int, int] | None:
         picked = self.selection.picked
@@ -182,10 +183,10 @@ class GridPanel(Panel):
         grid, chosen = self.recording.grid, self._range()
         if chosen is None:
             return Counts(grid.uses, grid.hits)
-        times = self.recording.accesses.column("time")
-        first, last = int(np.searchsorted(times, chosen[0])), int(np.searchsorted(times, chosen[1], side="right"))
+        table = self.recording.accesses
+        first, last = table.search("time", chosen[0]), table.search("time", chosen[1] + 1)
         if self._ranged is None or self._ranged[0] != (first, last, grid.uses.size):
-            self._ranged = (first, last, grid.uses.size), count_range(self.recording.accesses.rows(first, last), grid.shape)
+            self._ranged = (first, last, grid.uses.size), count_range(table.rows(first, last), grid.shape)
         return self._ranged[1]
 
     def _describe(self, counts: Counts) -> None:
@@ -202,15 +203,14 @@ class GridPanel(Panel):
 
     def _expert_line(self, layer: int, expert: int, counts: Counts) -> str:
         grid = self.recording.grid
-        state = ("absent", "loading", "resident")[min(int(grid.state[layer, expert]), 2)]
-        bits = f", {grid.bits[layer, expert]} bits" if grid.bits[layer, expert] else ""
+        _, state = state_of(self.recording, layer, expert)
         uses, hits = int(counts.uses[layer, expert]), int(counts.hits[layer, expert])
         where = " in the range" if self._range() else ""
         used = f"{uses:,} {'use' if uses == 1 else 'uses'}{where}, {100 * hits / uses:.0f}% hits" if uses else f"never used{where}"
         last = int(grid.last_token[layer, expert])
         name = OUTCOMES.get(int(grid.last_outcome[layer, expert]), ("", "unknown"))[1]
         tail = f" · last at token {last}: {name}" if last >= 0 else ""
-        return f"Layer {layer}, expert {expert}: {state}{bits} · {used}{tail}"
+        return f"Layer {layer}, expert {expert}: {state} · {used}{tail}"
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         key = Qt.Key(event.key())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.events import Outcome, Residency
+from engine.events import WIDTHS, Outcome, Residency
 from engine.recording.grid import ExpertGrid
 from views.colors import mix, ramp
 from views.theme import Theme
@@ -20,7 +20,6 @@ MODES = (
     ("bits", "Bits", "At how many bits each expert is in memory (3)"),
     ("hits", "Hit–miss", "How often each expert was in memory when it was wanted (4)"),
 )
-WIDTHS = (2, 3, 4, 8, 16)
 HEAT_STEPS, RATE_STEPS = 48, 21
 OUTCOMES = {
     Outcome.HIT: ("hit", "hit"),

@@ -6,7 +6,7 @@ from math import exp, isfinite
 
 import numpy as np
 
-from engine.events import Outcome, Phase, Residency
+from engine.events import BYTES_READ, MISSES, WIDTHS, Outcome, Phase, Residency
 from engine.recording.history import OUTCOME_NAMES, Account, Event
 from engine.recording.recording import Recording
 from views.facts import Fact
@@ -15,14 +15,13 @@ from views.parts import PARTS, parts_of
 from views.units import format_bytes, format_duration
 
 _CAUSES = tuple(outcome for outcome in Outcome if outcome != Outcome.HIT)
-_STATES = {Residency.ABSENT: "absent", Residency.LOADING: "loading", Residency.RESIDENT: "resident"}
 
 
 def state_of(recording: Recording, layer: int, expert: int) -> tuple[str, str]:
     """Role of the theme and text of an expert's state now."""
     state, bits = Residency(min(int(recording.grid.state[layer, expert]), 2)), int(recording.grid.bits[layer, expert])
-    text = _STATES[state] + (f" at {bits} bits" if bits else "")
-    return f"bits{bits}" if state == Residency.RESIDENT and bits else _STATES[state], text
+    name = state.name.lower()
+    return f"bits{bits}" if state == Residency.RESIDENT and bits else name, name + (f" at {bits} bits" if bits else "")
 
 
 def facts_of_expert(recording: Recording, layer: int, expert: int, told: Account) -> tuple[Fact, ...]:
@@ -56,8 +55,8 @@ def facts_of_expert(recording: Recording, layer: int, expert: int, told: Account
 def facts_of_token(recording: Recording, token: int) -> tuple[Fact, ...]:
     """What the pass did, then its time by part."""
     row = recording.tokens.rows(token, token + 1)[0]
-    outcomes = [int(row[name]) for name in ("hits", "first_touch", "capacity", "mispredicted", "late")]
-    read = sum(int(row[name]) for name in ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes"))
+    outcomes = [int(row[name]) for name in ("hits", *MISSES)]
+    read = sum(int(row[name]) for name in BYTES_READ)
     prefill, count = row["phase"] == Phase.PREFILL, int(row["tokens"])
     phase = f"prefill of {count}" if prefill else "decode"
     parts = zip(PARTS, parts_of(recording.tokens.rows(token, token + 1)), strict=True)
@@ -100,7 +99,7 @@ def line_of_event(event: Event) -> tuple[str, str]:
     """Role of the theme and text of one event of an expert."""
     if event.what == "used":
         return _ROLES.get(event.outcome, "muted"), "used: hit" if event.outcome == "hit" else f"used: miss, {event.outcome}"
-    width = f"bits{event.bits}" if event.bits in (2, 3, 4, 8, 16) else "resident"
+    width = f"bits{event.bits}" if event.bits in WIDTHS else "resident"
     if event.what == "loaded":
         took = f" in {format_duration(event.duration)}" if event.duration else ""
         return width, f"loaded at {event.bits} bits{took}"

@@ -15,11 +15,12 @@ from PySide6.QtWidgets import (
     QTableView,
 )
 
-from engine.events import Phase
+from engine.events import WIDTHS, Phase
 from engine.recording.history import OUTCOME_NAMES, Event
 from views.colors import mix
 from views.facts import SWATCH, draw_swatch
-from views.grid_shades import OUTCOMES, WIDTHS
+from views.fonts import smaller
+from views.grid_shades import OUTCOMES
 from views.inspector_facts import line_of_event
 from views.theme import Theme
 from views.units import format_time
@@ -200,8 +201,7 @@ class PathDelegate(QStyledItemDelegate):
 
 def plain_table(view: QTableView) -> QTableView:
     """A table without a grid, in a small font, its rows as low as that allows."""
-    font = view.font()
-    font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
+    font = smaller(view.font())
     for part in (view, view.horizontalHeader(), view.verticalHeader()):
         part.setFont(font)
     row = view.fontMetrics().height() + 4

@@ -8,6 +8,7 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.events import Phase
+from views.fonts import smaller
 from views.legend import Entry
 from views.parts import PARTS, parts_of
 from views.plot import ChartPanel
@@ -23,9 +24,7 @@ class PrefillStrip(QWidget):
         super().__init__()
         self.theme = theme
         self.text, self.shares = "", [0.0] * len(PARTS)
-        font = self.font()
-        font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
-        self.setFont(font)
+        self.setFont(smaller(self.font()))
         self.setFixedHeight(self.fontMetrics().height() + 4)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 

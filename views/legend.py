@@ -8,6 +8,7 @@ from PySide6.QtCore import QRect, QSize, Qt
 from PySide6.QtGui import QColor, QHelpEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from views.fonts import smaller
 from views.theme import Theme
 
 SWATCH = 9
@@ -35,9 +36,7 @@ class Legend(QWidget):
         self.values: dict[str, str] = {}
         self._places: list[QRect] = []
         self._rows = 1
-        font = self.font()
-        font.setPointSizeF(max(7.0, font.pointSizeF() - 1))
-        self.setFont(font)
+        self.setFont(smaller(self.font()))
         policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setSizePolicy(policy)
         self.set_entries(entries)

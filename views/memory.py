@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.events import Residency
+from engine.events import WIDTHS, Residency
+from engine.recording.statistics import peak_resident
 from views.legend import Entry
 from views.plot import BARS, ChartPanel, Row
 from views.plotitems import Level, binned
 from views.timeaxis import rows_within, token_ends
 from views.units import format_bytes
 
-WIDTHS = (2, 3, 4, 8, 16)
 BOTH = (("budget", "budget_bytes"), ("KV cache", "kv_bytes"))  # what tokens and samples both tell
 PROCESS = ("resident", "head", "framework")
 
@@ -75,12 +75,9 @@ class MemoryPanel(ChartPanel):
         super().reset()
         self._named, self._levels = (), {}
 
-    def background(self) -> list:
-        return []
-
     def _draw_experts(self, window: tuple[int, int]) -> None:
         """Steps: what was resident after a token stays until the next is done."""
-        table, samples = self.recording.tokens, self.recording.samples
+        table = self.recording.tokens
         low, high = max(0, self.low - 1), self.high
         ends = token_ends(self.recording, low, high)
         begins, _ = binned(high - low, low, BARS)
@@ -99,8 +96,8 @@ class MemoryPanel(ChartPanel):
         budget = float(budgets.max()) if len(budgets) else 0.0
         held = float(np.sum(parts, axis=0).max()) if len(x) else 0.0
         span = self.range()
-        peak = _peak(samples.column("time"), samples.column("peak_resident_bytes" if span is None else "resident_bytes"), span)
-        peak = max(peak, _peak(token_ends(self.recording), table.column("resident_bytes"), span))
+        peak = peak_resident(self.recording, *(span or (None, None)))
+        peak = peak if peak == peak else 0.0
         top = max(budget, held, peak)
         self.experts.scale(top * 1.12, unit_of(top), exact=True)
         theme = self.theme

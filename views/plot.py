@@ -5,148 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pyqtgraph as pg
 from PySide6.QtCore import Qt, Slot
-from PySide6.QtGui import QFont, QFontMetrics, QKeyEvent, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
 from engine.events import Phase
 from engine.recording.recording import Recording
 from views.colors import mix
 from views.legend import Legend
-from views.navigator import Navigator
-from views.plotitems import Band, Bands, Level, Marks, Stack, binned
+from views.plotaxes import AXIS
+from views.plotcanvas import Canvas, Row
+from views.plotitems import Band, Level, binned
 from views.selection import Selection
 from views.theme import Theme
-from views.timeaxis import Window, bounds, rows_within, second_ticks, token_ends, token_window
+from views.timeaxis import Window, bounds, rows_within, token_ends, token_window
 from views.timepanel import TimePanel
 from views.tuning_model import TuningModel
 
-AXIS = 64  # px of every left axis, so that panels above each other line up
 BARS = 400  # more tokens than this are drawn as means of neighbours
 FEWEST = 12  # tokens: charts of one value a token show no less around a narrow view
-
-
-class ValueAxis(pg.AxisItem):
-    """A left axis from 0 to a fixed top, with few round ticks."""
-
-    def __init__(self, text: Callable[[float], str]) -> None:
-        super().__init__("left")
-        self.text, self.unit = text, 1.0
-
-    def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
-        top = high / 1.06 / self.unit
-        step = round_up(top / max(1.0, min(5.0, size / 26)), (1, 2, 5, 10))
-        if step > top:  # no room for more than one: the roundest value that can be shown
-            step = max((s * 10.0 ** np.floor(np.log10(top)) for s in (1, 2, 5)), key=lambda s: s if s <= top else 0.0)
-        return [(step * self.unit, [i * step * self.unit for i in range(int(top / step + 1e-6) + 1)])]
-
-    def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
-        return [self.text(value) for value in values]
-
-
-class BottomAxis(pg.AxisItem):
-    """Session time, or token rows."""
-
-    def __init__(self) -> None:
-        super().__init__("bottom")
-        self.by_token = False
-
-    def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
-        count = max(2, int(size / 90))
-        if not self.by_token:
-            self._texts = dict(zip(*second_ticks(low, high, count), strict=True))
-            return [(1.0, list(self._texts))]
-        step = max(1, int(round_up((high - low) / count, (1, 2, 5, 10))))
-        rows = range(-(-int(max(0, low)) // step) * step, int(high) + 1, step)
-        self._texts = {row + 0.5: f"token {row}" for row in rows}
-        return [(1.0, list(self._texts))]
-
-    def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
-        return [self._texts.get(value, "") for value in values]
-
-
-class Row:
-    """One plot of a panel: fixed ranges, its bands and marks, and the stacks and curves that the panel adds."""
-
-    def __init__(self, plot: pg.PlotItem, axis: ValueAxis, theme: Theme, first: bool) -> None:
-        self.plot, self.axis, self.first = plot, axis, first
-        self.top = 0.0
-        self.stacks: list[Stack] = []
-        self.curves: list[tuple[pg.PlotCurveItem, str]] = []
-        self.bands, self.marks = Bands(), Marks()
-        plot.addItem(self.bands, ignoreBounds=True)
-        plot.addItem(self.marks, ignoreBounds=True)
-
-    def add_stack(self, roles: tuple[str, ...], theme: Theme) -> Stack:
-        self.stacks.append(Stack(self.plot, roles, theme))
-        return self.stacks[-1]
-
-    def add_curve(self, role: str, theme: Theme) -> pg.PlotCurveItem:
-        curve = pg.PlotCurveItem(pen=pg.mkPen(getattr(theme, role), width=1), connect="finite", skipFiniteCheck=False)
-        self.plot.addItem(curve, ignoreBounds=True)
-        self.curves.append((curve, role))
-        return curve
-
-    def fit_label(self, length: int) -> None:
-        """Show the axis' label where its ``length`` px fit beside the plot; the legend names the series anyway."""
-        fits = self.plot.getViewBox().height() >= length
-        if fits != self.axis.label.isVisible():
-            self.axis.showLabel(fits)
-
-    def scale(self, value: float, unit: float = 1.0, exact: bool = False) -> None:
-        """Let the axis reach from 0 to about ``value``: at once where that is more, only when it is much less otherwise."""
-        value = value if np.isfinite(value) and value > 0 else unit
-        self.axis.unit = unit
-        if exact or value > self.top or value < 0.45 * self.top:
-            top = value if exact else unit * round_up(value / unit, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10))
-            if top != self.top:
-                self.top = top
-                self.plot.setYRange(0, top * 1.06, padding=0)
-
-    def restyle(self, theme: Theme) -> None:
-        for stack in self.stacks:
-            stack.restyle(theme)
-        for curve, role in self.curves:
-            curve.setPen(pg.mkPen(getattr(theme, role), width=1))
-        for axis in (self.axis, self.plot.getAxis("bottom")):
-            axis.setPen(pg.mkPen(theme.border))
-            axis.setTextPen(pg.mkPen(theme.muted))
-        self.plot.getViewBox().setBackgroundColor(theme.base)
-
-
-class Canvas(pg.GraphicsLayoutWidget):
-    """The plots of a panel. All events go to the navigator; pyqtgraph's own mouse handling is off."""
-
-    def __init__(self, panel: ChartPanel) -> None:
-        super().__init__()
-        self.navigator: Navigator = panel.navigator
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.viewport().setMouseTracking(True)
-        self.setMinimumSize(80, 40)
-        self.setFrameShape(pg.QtWidgets.QFrame.Shape.NoFrame)
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        self.navigator.wheel(event)
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        self.navigator.press(event)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        self.navigator.move(event, self.width() - AXIS)
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self.navigator.release(event)
-
-    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        self.navigator.fit()
-
-    def leaveEvent(self, event: object) -> None:
-        self.navigator.leave()
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        if not self.navigator.key(event):
-            event.ignore()
 
 
 class ChartPanel(TimePanel):
@@ -160,13 +36,10 @@ class ChartPanel(TimePanel):
         self, recording: Recording, selection: Selection, settings: TuningModel, theme: Theme, parent: QWidget | None = None
     ) -> None:
         super().__init__(recording, selection, settings, theme, parent)
-        self.rows: list[Row] = []
         self.by_token = False
         self.low = self.high = 0
         self._shown = 0.0, 1.0
         self._prefills: list[Band] = []
-        self._small = QFont(self.font())
-        self._small.setPointSizeF(max(7.0, self.font().pointSizeF() - 1))
         self.legend = Legend(theme)
         self.menu_button = self._menu()
         header = QHBoxLayout()
@@ -174,7 +47,8 @@ class ChartPanel(TimePanel):
         header.setSpacing(6)
         header.addWidget(self.legend, 1, Qt.AlignmentFlag.AlignTop)
         header.addWidget(self.menu_button, 0, Qt.AlignmentFlag.AlignTop)
-        self.canvas = Canvas(self)
+        self.canvas = Canvas(self.navigator)
+        self.rows = self.canvas.rows
         self.body = QVBoxLayout()
         self.body.setContentsMargins(0, 0, 0, 0)
         self.body.setSpacing(0)
@@ -195,29 +69,7 @@ class ChartPanel(TimePanel):
 
     def add_row(self, label: str, text: Callable[[float], str], stretch: int = 1) -> Row:
         """Another plot below; ``text`` writes a value of its axis."""
-        axis = ValueAxis(text)
-        bottom = BottomAxis()
-        layout = self.canvas.ci
-        plot = layout.addPlot(row=len(self.rows), col=0, axisItems={"left": axis, "bottom": bottom})
-        plot.setMenuEnabled(False)
-        plot.setMouseEnabled(False, False)
-        plot.hideButtons()
-        plot.getViewBox().disableAutoRange()
-        plot.getViewBox().setDefaultPadding(0)
-        for each in (axis, bottom):
-            each.enableAutoSIPrefix(False)  # it lays the label out anew at every change of range
-        axis.setWidth(AXIS)
-        axis.setStyle(tickFont=self._small, tickLength=-3, tickTextOffset=4)
-        axis.setLabel(label, **{"font-size": f"{self._small.pointSizeF():g}pt"})
-        bottom.setStyle(tickFont=self._small, tickLength=-3, tickTextOffset=2)
-        layout.layout.setRowStretchFactor(len(self.rows), stretch)
-        layout.layout.setContentsMargins(2, 2, 10, 2)
-        layout.layout.setVerticalSpacing(2)
-        for row in self.rows:
-            row.plot.getAxis("bottom").setStyle(showValues=False)
-            row.plot.getAxis("bottom").setHeight(4)
-        self.rows.append(Row(plot, axis, self.theme, first=not self.rows))
-        return self.rows[-1]
+        return self.canvas.add_row(label, text, stretch)
 
     def draw(self) -> None:
         """Draw token rows ``self.low`` … ``self.high``, and the figures in the legend."""
@@ -335,10 +187,7 @@ class ChartPanel(TimePanel):
         if self.by_token:
             low, high = float(self.low), float(max(self.high, self.low + 1))
         self._shown = low, high
-        metrics = QFontMetrics(self._small)
-        for row in self.rows:
-            row.plot.setXRange(low, high, padding=0)
-            row.fit_label(metrics.horizontalAdvance(row.axis.labelText))
+        self.canvas.show_x(low, high)
         self.draw()
 
     def reset(self) -> None:
@@ -424,11 +273,3 @@ class ChartPanel(TimePanel):
         self.legend.restyle(self.theme)
         for row in self.rows:
             row.restyle(self.theme)
-
-
-def round_up(value: float, steps: tuple[float, ...]) -> float:
-    """The smallest of ``steps`` (1 to 10) × a power of ten that is not below ``value``; 1 for nothing."""
-    if not value > 0 or not np.isfinite(value):
-        return 1.0
-    power = 10.0 ** np.floor(np.log10(value))
-    return float(next((step * power for step in steps if step * power >= value * (1 - 1e-9)), 10 * power))

@@ -9,9 +9,9 @@ from PySide6.QtCore import QRectF, Slot
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from engine.events import Phase
+from engine.events import MISSES, Phase
 from engine.recording.recording import Recording
-from engine.recording.statistics import Statistics, summarize_passes
+from engine.recording.statistics import Statistics, summarize_passes, uses_of
 from views.panel import Panel
 from views.plotitems import binned
 from views.selection import Selection
@@ -24,7 +24,6 @@ from views.units import format_bytes, format_duration
 RECENT = 32  # decode tokens that the figures are of while nothing is selected
 POINTS = 40  # of a trend; more tokens are drawn as means of neighbours
 HEIGHT = 52
-_MISSES = ("first_touch", "capacity", "mispredicted", "late")
 
 HELP = {
     "speed": "Decode tokens per second of decoding: tokens ÷ the time of their passes.\nPauses and prefill are left out.",
@@ -182,9 +181,8 @@ class Readouts(Panel):
             return np.empty(0), np.empty(0)
         table = self.recording.tokens
         begins, _ = binned(len(rows), int(rows[0]), POINTS)
-        sums = {name: np.add.reduceat(table.column(name)[rows].astype(np.int64), begins) for name in ("duration", "hits", *_MISSES)}
-        counts = np.diff(np.append(begins, len(rows)))
-        uses = sum((sums[name] for name in _MISSES), sums["hits"])
+        sums = {name: np.add.reduceat(table.column(name)[rows].astype(np.int64), begins) for name in ("duration", "hits", *MISSES)}
+        counts, uses = np.diff(np.append(begins, len(rows))), uses_of(sums)
         return 1e9 * counts / np.maximum(1, sums["duration"]), np.where(uses > 0, 100 * sums["hits"] / np.maximum(1, uses), np.nan)
 
     def _explain(self, scope: Scope, told: Statistics, prefill: str) -> None:

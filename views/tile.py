@@ -7,6 +7,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QWidget
 
+from views.fonts import smaller
 from views.theme import Theme
 
 PAD = 10
@@ -29,8 +30,7 @@ class Tile(QWidget):
         self.with_trend = bool(trend)
         self._trend = np.empty(0)
         self._top, self._share = 1.0, 0.0
-        self._small, self._large = QFont(self.font()), QFont(self.font())
-        self._small.setPointSizeF(max(7.0, self.font().pointSizeF() - 1))
+        self._small, self._large = smaller(self.font()), QFont(self.font())
         if large:
             self._large.setPointSizeF(self.font().pointSizeF() * 1.5)
         self._large.setWeight(QFont.Weight.DemiBold)

@@ -7,10 +7,10 @@ from pathlib import PurePath
 
 import numpy as np
 
-from engine.events import Applied, Phase
+from engine.events import Applied
 from engine.recording.recording import Recording
 from engine.settings import BY_NAME, Value
-from views.units import format_bytes
+from views.units import format_bytes, nice_ceiling
 
 Window = tuple[int, int]
 
@@ -69,17 +69,6 @@ def token_window(recording: Recording, token: int | None) -> Window | None:
     return start, start + int(recording.tokens.column("duration", token, token + 1)[0])
 
 
-def last_decode(recording: Recording, tokens: int) -> Window | None:
-    """The window of the last ``tokens`` decode tokens: from the first one's start to the newest one's end."""
-    count = len(recording.tokens)
-    # Twice as many rows are looked at, since prefills lie among them.
-    first = max(0, count - 2 * tokens)
-    rows = np.flatnonzero(recording.tokens.column("phase", first) == Phase.DECODE)[-tokens:] + first
-    if not len(rows):
-        return None
-    return int(recording.tokens.column("start", int(rows[0]), int(rows[0]) + 1)[0]), int(token_ends(recording, int(rows[-1]))[0])
-
-
 def zoomed(window: Window, factor: float, at: int, limits: Window) -> Window:
     """The window with its width divided by ``factor``, ``at`` staying where it is, within the limits."""
     width = max(NARROWEST, (window[1] - window[0]) / factor)
@@ -100,8 +89,7 @@ def second_ticks(low: float, high: float, count: int) -> tuple[list[float], list
     if not high > low:
         return [], []
     rough = (high - low) / max(1, count)
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = float(next(s * power for s in (1, 2, 5, 10) if s * power >= rough * (1 - 1e-9)))
+    step = nice_ceiling(rough)
     if rough > 10:
         step = float(next((s for s in (15, 30, 60, 120, 300, 600, 1800, 3600) if s >= rough), 7200))
     digits = max(0, -int(np.floor(np.log10(step) + 1e-9)))

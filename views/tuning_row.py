@@ -71,7 +71,7 @@ class Row(QWidget):
 
     def __init__(self, setting: Setting, model: TuningModel, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setting, self._model, self._theme = setting, model, theme
+        self.setting, self._model = setting, model
         self._throttle = Throttle(INTERVAL, self)
         self._throttle.ready.connect(self._send)
         self.editor = self._make()
@@ -152,7 +152,6 @@ class Row(QWidget):
         return QSize(280, super().minimumSizeHint().height())
 
     def restyle(self, theme: Theme) -> None:
-        self._theme = theme
         self._note.setStyleSheet(f"color: {theme.muted}; font-size: 11px;")
         self._error.setStyleSheet(f"color: {theme.error}; font-size: 11px;")
         quiet = self.setting.effect is Effect.TOKEN

@@ -44,9 +44,9 @@ def format_time(nanoseconds: int) -> str:
     return f"{int(seconds // 60)}:{seconds % 60:06.3f}"
 
 
-def nice_ceiling(value: float) -> float:
-    """The smallest of 1, 2, 5 × a power of ten that is not below ``value``; 1 for anything that is not above 0."""
-    if not value > 0:
+def nice_ceiling(value: float, steps: tuple[float, ...] = (1, 2, 5, 10)) -> float:
+    """The smallest of ``steps`` (1 to 10) × a power of ten that is not below ``value``; 1 for anything that is not above 0."""
+    if not (value > 0 and math.isfinite(value)):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
+    return float(next(step * power for step in steps if step * power >= value * (1 - 1e-9)))

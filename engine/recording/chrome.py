@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
-from engine.events import Phase, Residency, SpanKind
+from engine.events import WIDTHS, Phase, Residency, SpanKind
 from engine.recording.history import OUTCOME_NAMES
 from engine.recording.output import whole_file
 from engine.recording.recording import Recording
@@ -26,7 +26,6 @@ Report = Callable[[int, int], None]
 
 PID = 1
 REQUESTS, EVICTIONS, FIRST_TRACK = 1, 2, 10  # thread ids
-WIDTHS = (2, 3, 4, 8, 16)
 
 _TOKEN = 255  # as a span's kind: the pass itself, around its spans
 _STRIDE = 1 << 16  # rows in memory at once

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from engine.errors import EngineError
 from engine.events import Batch, Failed, Finished, Notice, Progress, Ready, encode
 from engine.recording import frame as frames
 from engine.recording.frame import Frame, Kind
+from engine.recording.output import whole_file
 from engine.recording.session_file import SessionFile
 from engine.recording.table import Table
 
@@ -91,26 +90,15 @@ class Journal:
             if self.trouble:
                 raise EngineError(self.trouble)
             return
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            copy = SessionFile(part.open("w+b", buffering=0), writable=True)
-            try:
-                if self._file is None:
-                    copy.begin()
-                else:
-                    copy.copy_from(self._file)
-                group, _ = self._group()
-                if group:
-                    copy.append(group)
-                copy.sync()
-            finally:
-                copy.close()
-            os.replace(part, path)
-        except OSError as error:
-            raise EngineError(f"{path} cannot be written: {error.strerror}") from None
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            copy = SessionFile(file, writable=True)
+            if self._file is None:
+                copy.begin()
+            else:
+                copy.copy_from(self._file)
+            group, _ = self._group()
+            if group:
+                copy.append(group)
 
     def close(self) -> None:
         """Write the rest and close the file."""

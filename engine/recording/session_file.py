@@ -159,10 +159,6 @@ class SessionFile:
             self.append_raw(data)
         self.schema = other.schema
 
-    def sync(self) -> None:
-        """Wait until all that was written has reached the disk."""
-        os.fsync(self._file.fileno())
-
     def close(self) -> None:
         """Close the file; nothing can be read back afterwards."""
         self._cache.clear()

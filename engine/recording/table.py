@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from threading import RLock
 
@@ -78,6 +79,10 @@ class Table:
                 low = max(first, self._spilled)
                 self._tail.fill(out, low - first, slice(low - self._spilled, last - self._spilled))
             return out
+
+    def search(self, name: str, value: int) -> int:
+        """The first row whose ``name`` is not below ``value``, in a column that grows; a few probes, so that no long column is read."""
+        return bisect_left(range(len(self)), value, key=lambda row: int(self.column(name, row, row + 1)[0]))
 
     def between(self, t0: int, t1: int) -> np.ndarray:
         """Structured rows that overlap [t0, t1] ns: by start and duration where the table has them, else by time."""

@@ -15,14 +15,14 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from engine.errors import EngineError
-from engine.events import TOKEN, Phase
+from engine.events import TOKEN, WIDTHS, Phase
 from engine.recording.chrome import Report
 from engine.recording.output import whole_file
 from engine.recording.recording import Recording
 
 _NANOSECONDS = ("start", "duration", "attention", "router", "compute", "stall", "head", "sampling", "framework", "io")
 _UNITS = {name: f"{name}_ns" for name in _NANOSECONDS} | {"logprob": "logprob_nats"}
-_UNITS |= {f"resident_{bits}": f"resident_{bits}bit_bytes" for bits in (2, 3, 4, 8, 16)}
+_UNITS |= {f"resident_{bits}": f"resident_{bits}bit_bytes" for bits in WIDTHS}
 HEADERS: dict[str, str] = {name: _UNITS.get(name, name) for name in TOKEN.names or ()}
 """Columns by their name in ``TOKEN``."""
 _PHASES = np.array([phase.name.lower() for phase in Phase])

@@ -71,6 +71,15 @@ def test_between_finds_what_overlaps(t0: int, t1: int) -> None:
     assert table.between(t0, t1).tolist() == [row.tolist() for row in expected]
 
 
+def test_search_finds_the_first_row_not_below() -> None:
+    table = Table("spans")
+    rows = np.zeros(5, SPAN)
+    rows["start"] = [3, 5, 5, 5, 9]
+    table.append(rows)
+    assert [table.search("start", value) for value in (0, 3, 4, 5, 6, 9, 10)] == [0, 0, 1, 1, 4, 4, 5]
+    assert Table("spans").search("start", 1) == 0
+
+
 def test_columns_handed_out_stay_as_they_were() -> None:
     table = Table("spans")
     table.append(np.ones(3, SPAN))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.events import TABLES, Batch, Phase
+from engine.events import MISSES, TABLES, Batch, Phase
 from engine.recording.recording import Recording
-from engine.recording.statistics import summarize
+from engine.recording.statistics import summarize, uses_of
 from tests.factory import make_messages
-from views.cache import CAUSES, WINDOW, CachePanel, rolling, uses_of
+from views.cache import WINDOW, CachePanel, rolling
 from views.timeaxis import token_window
 
 
@@ -27,7 +27,7 @@ def test_curve_and_bars_show_the_decode_tokens(make_panel, recording, theme):
     _, rate = panel.curve.getData()
     last = rows[-WINDOW:]
     assert rate[-1] == pytest.approx(100 * last["hits"].sum() / uses_of(last).sum())
-    assert panel.causes.items[-1].opts["y1"] == pytest.approx(sum(rows[cause] for cause in CAUSES))
+    assert panel.causes.items[-1].opts["y1"] == pytest.approx(sum(rows[cause] for cause in MISSES))
     assert panel.bytes.items[0].opts["y1"] == pytest.approx(rows["demand_bytes"] / 1e6)
     assert panel.rate.top == 100
 
