@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 
 def channels(color: str) -> tuple[int, int, int]:
@@ -41,6 +42,7 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+@lru_cache(maxsize=1024)
 def readable(background: str) -> str:
     """Black or white, whichever can be read better on ``background``."""
     return max("#000000", "#ffffff", key=lambda color: contrast(color, background))

@@ -78,7 +78,8 @@ class GridPanel(Panel):
         self._causes.clear()
 
     def restyle(self, theme: Theme) -> None:
-        self.canvas.theme = self.legend.theme = theme
+        self.canvas.restyle(theme)
+        self.legend.theme = theme
         self.modes.restyle(theme)
         super().restyle(theme)
 
