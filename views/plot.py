@@ -236,9 +236,8 @@ class ChartPanel(TimePanel):
         """Let x count tokens instead of seconds."""
         self.by_token = on
         for row in self.rows:
-            axis = row.plot.getAxis("bottom")
-            axis.by_token = on
-            axis.picture = None
+            row.bottom.by_token = on
+            row.bottom.update()
         self._stale = True
         self.tick(force=True)
 

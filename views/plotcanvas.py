@@ -20,8 +20,8 @@ from views.units import nice_ceiling
 class Row:
     """One plot of a panel: fixed ranges, its bands and marks, and the stacks and curves that the panel adds."""
 
-    def __init__(self, plot: pg.PlotItem, axis: ValueAxis, first: bool) -> None:
-        self.plot, self.axis, self.first = plot, axis, first
+    def __init__(self, plot: pg.PlotItem, axis: ValueAxis, bottom: BottomAxis, first: bool) -> None:
+        self.plot, self.axis, self.bottom, self.first = plot, axis, bottom, first
         self.top = 0.0
         self.stacks: list[Stack] = []
         self.curves: list[tuple[pg.PlotCurveItem, str]] = []
@@ -60,7 +60,7 @@ class Row:
             stack.restyle(theme)
         for curve, role in self.curves:
             curve.setPen(pg.mkPen(getattr(theme, role), width=1))
-        for axis in (self.axis, self.plot.getAxis("bottom")):
+        for axis in (self.axis, self.bottom):
             axis.setPen(pg.mkPen(theme.border))
             axis.setTextPen(pg.mkPen(theme.muted))
         self.plot.getViewBox().setBackgroundColor(theme.base)
@@ -81,7 +81,7 @@ class Canvas(pg.GraphicsLayoutWidget):
 
     def add_row(self, label: str, text: Callable[[float], str], stretch: int) -> Row:
         """Another plot below; ``text`` writes a value of its axis."""
-        axis, bottom = ValueAxis(text), BottomAxis()
+        axis, bottom = ValueAxis(text, self.small), BottomAxis(self.small)
         layout = self.ci
         plot = layout.addPlot(row=len(self.rows), col=0, axisItems={"left": axis, "bottom": bottom})
         plot.setMenuEnabled(False)
@@ -89,19 +89,13 @@ class Canvas(pg.GraphicsLayoutWidget):
         plot.hideButtons()
         plot.getViewBox().disableAutoRange()
         plot.getViewBox().setDefaultPadding(0)
-        for each in (axis, bottom):
-            each.enableAutoSIPrefix(False)  # it lays the label out anew at every change of range
-        axis.setWidth(AXIS)
-        axis.setStyle(tickFont=self.small, tickLength=-3, tickTextOffset=4)
         axis.setLabel(label, **{"font-size": f"{self.small.pointSizeF():g}pt"})
-        bottom.setStyle(tickFont=self.small, tickLength=-3, tickTextOffset=2)
         layout.layout.setRowStretchFactor(len(self.rows), stretch)
         layout.layout.setContentsMargins(2, 2, 10, 2)
         layout.layout.setVerticalSpacing(2)
         for row in self.rows:
-            row.plot.getAxis("bottom").setStyle(showValues=False)
-            row.plot.getAxis("bottom").setHeight(4)
-        self.rows.append(Row(plot, axis, first=not self.rows))
+            row.bottom.strip()
+        self.rows.append(Row(plot, axis, bottom, first=not self.rows))
         return self.rows[-1]
 
     def show_x(self, low: float, high: float) -> None:

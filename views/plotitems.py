@@ -35,13 +35,20 @@ class Level:
     bare: bool = False
 
 
+class Bars(pg.BarGraphItem):
+    """Bars without outlines, which need no room around them: pyqtgraph would ask for the size of a pixel at each look at their bounds."""
+
+    def pixelPadding(self) -> float:
+        return 0.0
+
+
 class Stack:
     """Bars on top of each other, one item a component, created once."""
 
     def __init__(self, plot: pg.PlotItem, roles: tuple[str, ...], theme: Theme) -> None:
         self.roles = roles
         none = np.empty(0)
-        self.items = [pg.BarGraphItem(x0=none, x1=none, y0=none, y1=none, pen=None, brush=getattr(theme, role)) for role in roles]
+        self.items = [Bars(x0=none, x1=none, y0=none, y1=none, pen=None, brush=getattr(theme, role)) for role in roles]
         for item in self.items:
             plot.addItem(item, ignoreBounds=True)
 
