@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PySide6.QtCore import QPointF, QRect, QRectF, Qt
-from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QWheelEvent
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.events import Outcome, Residency
@@ -12,7 +12,7 @@ from engine.recording.history import ExpertHistory
 from views.colors import mix
 from views.fonts import smaller
 from views.grid_shades import OUTCOMES
-from views.navigator import Navigator
+from views.navigator import Navigable, Navigator
 from views.theme import Theme
 from views.timeaxis import Window, second_ticks
 
@@ -20,9 +20,7 @@ NAMES = 46  # px of the names at the left
 TICKS, BAND, AXIS = 18, 11, 15  # px
 
 
-class ExpertStrip(QWidget):
-    """Its mouse and keys go to ``navigator``."""
-
+class ExpertStrip(Navigable, QWidget):
     def __init__(self, theme: Theme, navigator: Navigator, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.theme, self.navigator = theme, navigator
@@ -42,6 +40,10 @@ class ExpertStrip(QWidget):
     def plot(self) -> QRectF:
         """Where time runs."""
         return QRectF(NAMES, 0, max(1, self.width() - NAMES), TICKS + BAND + 5)
+
+    @property
+    def span(self) -> float:
+        return self.plot.width()
 
     def show_history(self, history: ExpertHistory, window: Window, marks: list[int]) -> None:
         self.history, self.window_, self.marks = history, window, marks
@@ -128,27 +130,3 @@ class ExpertStrip(QWidget):
 
     def band_color(self, share: float, role: str = "text") -> str:
         return mix(self.theme.base, getattr(self.theme, role), share)
-
-    # --- events go to the navigator ------------------------------------------------------------------------------------
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        self.navigator.wheel(event)
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        self.navigator.press(event)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        self.navigator.move(event, self.plot.width())
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self.navigator.release(event)
-
-    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        self.navigator.fit()
-
-    def leaveEvent(self, event: object) -> None:
-        self.navigator.leave()
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        if not self.navigator.key(event):
-            event.ignore()

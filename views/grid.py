@@ -11,9 +11,10 @@ from engine.events import Residency
 from engine.recording.recording import Recording
 from views.colors import argb, channels
 from views.grid_canvas import FRAMED, Cell, GridCanvas
-from views.grid_legend import GridLegend
-from views.grid_shades import MODES, OUTCOMES, Counts, Key, caption, count_range, legend, palette, shade
+from views.grid_shades import MODES, OUTCOMES, Counts, caption, count_range, legend, palette, shade
 from views.inspector_facts import state_of
+from views.key import Key
+from views.key_legend import KeyLegend
 from views.panel import Panel
 from views.segments import Segments
 from views.selection import Selection
@@ -46,7 +47,7 @@ class GridPanel(Panel):
 
     def build(self) -> None:
         self.modes = Segments(MODES, self)
-        self.legend = GridLegend(self.theme, self)
+        self.legend = KeyLegend(self.theme, self)
         self.canvas = GridCanvas(self.theme, self)
         self.status = QLabel(self)
         self.status.setWordWrap(True)

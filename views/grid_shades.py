@@ -12,6 +12,7 @@ import numpy as np
 from engine.events import WIDTHS, Outcome, Residency
 from engine.recording.grid import ExpertGrid
 from views.colors import mix, ramp
+from views.key import Key
 from views.theme import Theme
 
 MODES = (
@@ -37,16 +38,6 @@ class Counts:
 
     uses: np.ndarray
     hits: np.ndarray
-
-
-@dataclass(frozen=True)
-class Key:
-    """One entry of the legend: a swatch (one colour) or a scale (several) with the words around it."""
-
-    colors: tuple[str, ...]
-    text: str
-    before: str = ""
-    frame: bool = False  # an outline rather than a fill
 
 
 def count_range(accesses: np.ndarray, shape: tuple[int, int]) -> Counts:

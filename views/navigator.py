@@ -167,3 +167,36 @@ class Navigator(QObject):
 
     def _show(self, window: Window) -> None:
         self.selection.show(within(window, bounds(self._recording())))
+
+
+class Navigable:
+    """A widget on a time axis: mouse and keys go to its ``navigator``."""
+
+    navigator: Navigator
+
+    @property
+    def span(self) -> float:
+        """Pixels that the shown window takes."""
+        raise NotImplementedError
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        self.navigator.wheel(event)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self.navigator.press(event)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        self.navigator.move(event, self.span)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        self.navigator.release(event)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        self.navigator.fit()
+
+    def leaveEvent(self, event: object) -> None:
+        self.navigator.leave()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if not self.navigator.key(event):
+            event.ignore()

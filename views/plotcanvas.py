@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QWheelEvent
+from PySide6.QtGui import QFontMetrics
 
 from views.fonts import smaller
-from views.navigator import Navigator
+from views.navigator import Navigable, Navigator
 from views.plotaxes import AXIS, BottomAxis, ValueAxis
 from views.plotitems import Bands, Marks, Stack
 from views.theme import Theme
@@ -66,8 +66,8 @@ class Row:
         self.plot.getViewBox().setBackgroundColor(theme.base)
 
 
-class Canvas(pg.GraphicsLayoutWidget):
-    """The plots of a panel. All events go to the navigator; pyqtgraph's own mouse handling is off."""
+class Canvas(Navigable, pg.GraphicsLayoutWidget):
+    """The plots of a panel. pyqtgraph's own mouse handling is off."""
 
     def __init__(self, navigator: Navigator) -> None:
         super().__init__()
@@ -105,24 +105,6 @@ class Canvas(pg.GraphicsLayoutWidget):
             row.plot.setXRange(low, high, padding=0)
             row.fit_label(metrics.horizontalAdvance(row.axis.labelText))
 
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        self.navigator.wheel(event)
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        self.navigator.press(event)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        self.navigator.move(event, self.width() - AXIS)
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self.navigator.release(event)
-
-    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        self.navigator.fit()
-
-    def leaveEvent(self, event: object) -> None:
-        self.navigator.leave()
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        if not self.navigator.key(event):
-            event.ignore()
+    @property
+    def span(self) -> float:
+        return self.width() - AXIS

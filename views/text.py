@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QSplitter, QToolB
 from engine.recording.recording import Recording
 from profiles.prompts import load_prompts
 from views.expert_uses import ExpertUses
-from views.grid_legend import GridLegend
+from views.key_legend import KeyLegend
 from views.panel import Panel
 from views.prompt_box import FEWEST, LINES, PromptBox
 from views.segments import Segments
@@ -59,7 +59,7 @@ class TextPanel(Panel):
     def build(self) -> None:
         self.box = PromptBox(load_prompts(), self)
         self.modes = Segments(MODES, self)
-        self.legend = GridLegend(self.theme, self)
+        self.legend = KeyLegend(self.theme, self)
         self.copy = QToolButton(self)
         self.copy.setAccessibleName("Copy")
         self.copy.setFixedWidth(24)

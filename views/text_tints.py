@@ -9,7 +9,7 @@ import numpy as np
 from engine.events import Outcome, Phase
 from engine.recording.recording import Recording
 from views.colors import mix, ramp
-from views.grid_shades import Key
+from views.key import Key
 from views.theme import Theme
 from views.units import nice_ceiling
 

@@ -1,4 +1,4 @@
-"""The legend of the expert grid: swatches and scales with their words, in as many lines as it takes."""
+"""A legend of swatches and scales with their words, in as many lines as it takes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from PySide6.QtCore import QRect, QSize, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from views.grid_shades import Key
+from views.key import Key
 from views.theme import Theme
 
 SWATCH, SCALE, GAP = 11, 72, 12
 
 
-class GridLegend(QWidget):
+class KeyLegend(QWidget):
     """Paints ``keys``; its height follows its width."""
 
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
