@@ -64,7 +64,7 @@ ACCESS = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
     ("bits", "u1"), ("outcome", "u1"), ("rank", "u1"), ("phase", "u1"), ("tokens", "<i4"), ("weight", "<f4"),
 ])
-"""One expert used by one pass, which is what hit rates count. Decode: ``rank`` is its place in the router's order, ``weight`` its gate weight.
+"""One expert used by one pass; hit rates count these. Decode: ``rank`` is its place in the router's order, ``weight`` its gate weight.
 Prefill: one row per layer and expert, ``tokens`` prompt tokens routed to it, ``weight`` their mean gate weight."""
 
 TOKEN = np.dtype([

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from engine.errors import EngineError
 from engine.events import TABLES, Batch, Failed
 from engine.recording import frame as frames
 from engine.recording import journal
+from engine.recording.exports import export
 from engine.recording.recording import Recording
 from engine.recording.session_file import SessionFile
+from engine.recording.statistics import summarize
 from tests.factory import make_messages, make_recording
 
 PLAIN = (
@@ -151,6 +154,45 @@ def test_torn_tail_is_cut_at_the_last_flush(tmp_path: Path) -> None:
         assert ("not written whole" in again.damage) == (SessionFile.open(cut).size != _whole(cut))
         again.close()
     assert 0 in lengths
+
+
+@pytest.mark.parametrize("last", [Failed(time=10**12, text="late"), Batch({"spans": np.zeros(3, TABLES["spans"]).tobytes()}, ["late"])])
+def test_cut_at_every_byte_of_the_last_group(tmp_path: Path, last: Batch | Failed) -> None:
+    path, cut = tmp_path / "run.edgemoe", tmp_path / "cut.edgemoe"
+    live = make_recording(layers=2, experts=4, tokens=3, path=path)
+    live.flush()
+    whole = path.stat().st_size
+    live.append(last)
+    live.close()
+    data, reference = path.read_bytes(), make_recording(layers=2, experts=4, tokens=3)
+    assert whole < len(data) < whole + 4000
+    for size in range(whole, len(data)):
+        cut.write_bytes(data[:size])
+        again = Recording.open(cut)
+        assert bool(again.damage) == (size > whole), size
+        assert (again.pieces, len(again.failures)) == (reference.pieces, 0)
+        assert np.array_equal(again.spans.column("start"), reference.spans.column("start"))
+        again.close()
+    again = Recording.open(path)
+    assert (again.damage, len(again.failures) + (again.pieces[-1] == "late")) == ("", 1)
+    again.close()
+
+
+def test_a_session_without_a_token(tmp_path: Path) -> None:
+    path = tmp_path / "run.edgemoe"
+    live = Recording(path)
+    for message in list(make_messages(tokens=3))[:4]:
+        live.append(message)
+    live.close()
+    again = Recording.open(path)
+    assert (len(again.tokens), again.pieces, again.damage) == (0, [], "")
+    assert again.model is not None
+    assert again.grid.shape == (8, 16)
+    assert export(again, tmp_path / "t.csv") == 0
+    assert export(again, tmp_path / "t.json") > 0
+    json.loads((tmp_path / "t.json").read_bytes())
+    assert summarize(again).tokens == 0
+    again.close()
 
 
 def _whole(path: Path) -> int:
