@@ -3,10 +3,8 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 
-import psutil
 import pytest
 
 from app.host import EngineHost
@@ -39,11 +37,9 @@ def test_quit_ends_process_and_files(host: EngineHost, gather: Gather) -> None:
     host.start()
     gather(host, events.Opened)
     assert host._link is not None
-    process, folder = psutil.Process(host.pid), host._link.folder
-    started = time.monotonic()
+    process, folder = host._link.process, host._link.folder
     host.stop()
-    assert time.monotonic() - started < 1
-    assert not process.is_running()
+    assert process.returncode == 0, "it went by itself"
     assert not folder.exists()
     assert not host.alive
 
@@ -86,15 +82,13 @@ def test_engine_that_cannot_start_is_told(qtbot) -> None:
     assert "exit code 1 — no such engine" in died.args[0]
 
 
-@pytest.mark.parametrize(("flag", "most"), [("--silent", 1.5), ("--deaf", 3.5)])
-def test_stuck_engine_is_ended_all_the_same(gather: Gather, qtbot, flag: str, most: float) -> None:
+@pytest.mark.parametrize("flag", ["--silent", "--deaf"])
+def test_stuck_engine_is_ended_all_the_same(gather: Gather, qtbot, flag: str) -> None:
     host = EngineHost((*SCRIPTED, flag))
     host.start()
-    process = psutil.Process(host.pid)
     assert host._link is not None
+    process = host._link.process
     if flag == "--deaf":
         qtbot.waitUntil(lambda: host._link.connected.is_set())
-    started = time.monotonic()
     host.stop()
-    assert time.monotonic() - started < most
-    assert not process.is_running()
+    assert process.returncode is not None and process.returncode < 0, "a signal ended it"
