@@ -7,11 +7,11 @@ from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from engine.events import Phase
 from views.fonts import smaller
 from views.legend import Entry
 from views.parts import PARTS, parts_of
 from views.plot import ChartPanel
+from views.scope import prefill_row
 from views.theme import Theme
 from views.timeaxis import rows_within
 from views.units import format_duration
@@ -106,6 +106,5 @@ class LatencyPanel(ChartPanel):
         else:
             span = self.range()
             last = (rows_within(self.recording, span)[1] if span is not None else self.high) - 1
-        prefills = np.flatnonzero(table.column("phase", 0, max(0, last) + 1) == Phase.PREFILL)
-        row = table.rows(int(prefills[-1]), int(prefills[-1]) + 1)[0] if len(prefills) else None
-        self.prefill.show_row(row, len(self.recording.requests))
+        first = prefill_row(self.recording, max(0, last))
+        self.prefill.show_row(None if first is None else table.rows(first, first + 1)[0], len(self.recording.requests))

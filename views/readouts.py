@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from PySide6.QtCore import QRectF, Slot
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from engine.events import MISSES, Phase
+from engine.events import MISSES
 from engine.recording.recording import Recording
 from engine.recording.statistics import Statistics, summarize_passes, uses_of
 from views.panel import Panel
 from views.plotitems import binned
+from views.scope import Scope, prefill_row, scope_of
 from views.selection import Selection
 from views.theme import Theme
 from views.tile import Tile
-from views.timeaxis import rows_within
 from views.tuning_model import TuningModel
 from views.units import format_bytes, format_duration
 
-RECENT = 32  # decode tokens that the figures are of while nothing is selected
 POINTS = 40  # of a trend; more tokens are drawn as means of neighbours
 HEIGHT = 52
 
@@ -35,17 +32,6 @@ HELP = {
     "bits": "Mean width of the experts used.",
     "rss": "Resident memory of the engine process, as the system counts it.",
 }
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What the figures are of: ``rows`` of ``tokens``, [n]; memory as of ``until`` ns (None: now); ``trend`` rows for the lines."""
-
-    text: str
-    detail: str
-    rows: np.ndarray
-    trend: np.ndarray
-    until: int | None = None
 
 
 class Readouts(Panel):
@@ -84,42 +70,6 @@ class Readouts(Panel):
         self.setFixedHeight(HEIGHT)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    # --- what the figures are of ---------------------------------------------------------------------------------------
-
-    def scope(self) -> Scope:
-        hovered, picked, table = self.selection.hover_token, self.selection.picked, self.recording.tokens
-        if hovered is not None and hovered < len(table):
-            return self._token(hovered, "")
-        if picked.start is not None and picked.end is not None and picked.end > picked.start:
-            return self._range(picked.start, picked.end)
-        if picked.token is not None and picked.token < len(table):
-            return self._token(picked.token, "pinned")
-        rows = self._decoded(len(table))
-        if not len(rows) and len(table):
-            return Scope("prefill", "the prefill; no token was decoded yet", np.array([len(table) - 1]), rows)
-        text = f"last {len(rows)} token{'s' * (len(rows) != 1)}" if len(rows) else "no tokens yet"
-        return Scope(text, f"the last {len(rows)} decode tokens" if len(rows) else "nothing: no token was produced yet", rows, rows)
-
-    def _token(self, token: int, pinned: str) -> Scope:
-        row = self.recording.tokens.rows(token, token + 1)[0]
-        kind = "prefill" if row["phase"] == Phase.PREFILL else pinned
-        text = f"token {token}" + (f", {kind}" if kind else "")
-        detail = f"token {token} alone" + (" (a prefill pass)" if kind == "prefill" else "")
-        return Scope(text, detail, np.array([token]), self._decoded(token + 1), int(row["start"] + row["duration"]))
-
-    def _range(self, start: int, end: int) -> Scope:
-        low, high = rows_within(self.recording, (start, end))
-        rows = low + np.flatnonzero(self.recording.tokens.column("phase", low, high) == Phase.DECODE)
-        text = f"range, {len(rows)} token{'s' * (len(rows) != 1)}"
-        if len(rows) or low == high:
-            return Scope(text, f"the {len(rows)} decode tokens of the selected range", rows, rows, end)
-        return Scope("range, prefill", "the prefill of the selected range", np.array([high - 1]), rows, end)
-
-    def _decoded(self, stop: int) -> np.ndarray:
-        """The last decode rows before row ``stop``. Twice as many are looked at, since prefills lie among them."""
-        first = max(0, stop - 2 * RECENT)
-        return first + np.flatnonzero(self.recording.tokens.column("phase", first, stop) == Phase.DECODE)[-RECENT:]
-
     # --- Panel ---------------------------------------------------------------------------------------------------------
 
     def tick(self, force: bool = False) -> None:
@@ -128,7 +78,7 @@ class Readouts(Panel):
         super().tick(force)
 
     def refresh(self) -> None:
-        scope = self.scope()
+        scope = scope_of(self.recording, self.selection)
         told = summarize_passes(self.recording, scope.rows, scope.until)
         speeds, rates = self._trends(scope.trend)
         ttft, prefill = self._ttft(scope)
@@ -166,14 +116,13 @@ class Readouts(Panel):
     def _ttft(self, scope: Scope) -> tuple[float, str]:
         """Duration (ns) of the prefill of the request that the scope ends in, and a line about it."""
         last = int(scope.rows[-1]) if len(scope.rows) else len(self.recording.tokens) - 1
-        if last < 0:
+        first = prefill_row(self.recording, last)
+        if first is None:
             return float("nan"), ""
-        request = int(self.recording.tokens.column("request")[last])
-        first = int(np.searchsorted(self.recording.tokens.column("request"), request))
         row = self.recording.tokens.rows(first, first + 1)[0]
         seconds = row["duration"] / 1e9
         speed = f" at {_three(row['tokens'] / seconds)} tokens/s" if seconds else ""
-        return float(row["duration"]), f"Request {request + 1}: {row['tokens']} prompt tokens{speed}"
+        return float(row["duration"]), f"Request {row['request'] + 1}: {row['tokens']} prompt tokens{speed}"
 
     def _trends(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens per second and hit rate in percent of these decode rows, means of neighbours where there are many."""

@@ -180,18 +180,6 @@ def test_another_recording_replaces_what_was_drawn(make_panel, recording):
     assert not panel.canvas.isVisible()
 
 
-def test_nothing_new_draws_nothing(make_panel, recording, monkeypatch):
-    panel = make_panel(LatencyPanel, recording)
-    for _ in range(3):
-        panel.tick()
-    calls: list[int] = []
-    monkeypatch.setattr(panel, "refresh", lambda: calls.append(1))
-    monkeypatch.setattr(panel, "point", lambda: calls.append(2))
-    for _ in range(20):
-        panel.tick()
-    assert calls == []
-
-
 def test_parts_cover_every_time_column_once():
     columns = [column for _, _, columns, _ in PARTS for column in columns]
     assert sorted(columns) == sorted(("attention", "head", "sampling", "router", "compute", "stall", "framework"))

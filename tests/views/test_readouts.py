@@ -9,7 +9,8 @@ from engine.events import Phase
 from engine.recording.recording import Recording
 from engine.recording.statistics import summarize
 from tests.factory import make_messages, make_recording
-from views.readouts import RECENT, Readouts
+from views.readouts import Readouts
+from views.scope import RECENT
 from views.timeaxis import token_window
 
 WIDE = (1268, 52)

@@ -332,17 +332,6 @@ def test_another_recording_replaces_what_was_drawn(panel):
     assert not panel.canvas.isVisible()
 
 
-def test_nothing_new_draws_nothing(panel, monkeypatch):
-    for _ in range(3):
-        panel.tick()
-    calls: list[int] = []
-    monkeypatch.setattr(panel, "refresh", lambda: calls.append(1))
-    monkeypatch.setattr(panel, "point", lambda: calls.append(2))
-    for _ in range(20):
-        panel.tick()
-    assert calls == []
-
-
 def test_texts_get_shorter_not_cut():
     span = np.zeros(1, SPAN)[0]
     span["kind"], span["layer"], span["expert"], span["bits"] = SpanKind.EXPERT, 3, 17, 4
