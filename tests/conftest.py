@@ -1,0 +1,17 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+from pytestqt.qtbot import QtBot
+
+PATIENCE_MS = 30_000  # a machine that is busy with something else must not fail a test
+
+
+@pytest.fixture
+def qtbot(qtbot: QtBot) -> QtBot:
+    """pytest-qt's, more patient where a test does not say otherwise."""
+    qtbot.waitUntil = functools.partial(qtbot.waitUntil, timeout=PATIENCE_MS)
+    return qtbot
