@@ -32,6 +32,8 @@ FIGURES = {
     "peak_rss_bytes": "peak_rss", "major_faults": "major_faults",
 }  # fmt: skip
 """Keys of the report, and which of ``Statistics`` they tell."""
+_NEWS_PERIOD = 500_000_000
+"""ns between two batches: nobody watches, and few large ones cost the token loop less."""
 
 
 class Headless:
@@ -51,6 +53,7 @@ class Headless:
             check_writable(out)
         store = open_store(self._model)
         self.session = Session(store, self._values, self._devices, self._take, self._on)
+        self.session.news_period = _NEWS_PERIOD
         try:  # only now: a run that is refused must not replace an older session
             self.recording = Recording(path=self._session_file)
         except EngineError:

@@ -85,6 +85,7 @@ class Session:
         self._hooks = _attribute(self.skeleton, self.ledger, self.stream)
         self._sampler = Sampler(int(self.values["seed"]))
         self._forward_options = _options(self.skeleton.model)
+        self.news_period = 33_000_000  # ns between two batches: the window's 30 a second
         self._last_news = 0
 
     @property
@@ -282,7 +283,7 @@ class Session:
         self._tokens += 1
 
     def _news(self) -> None:
-        if self.ledger.now() - self._last_news > 33_000_000:
+        if self.ledger.now() - self._last_news > self.news_period:
             self.flush()
 
     def _apply(self, name: str, budget: int) -> None:
