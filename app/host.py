@@ -28,6 +28,7 @@ from PySide6.QtCore import QObject, Signal
 from app.demo import PROJECT
 from engine import events
 from engine.events import Command, Notice
+from engine.worker import OVER_LIMIT
 
 GRACE_S = 2.0
 _HANG_UP_S = 1.0
@@ -220,8 +221,8 @@ class _Link:
 
     def epitaph(self) -> str:
         """One line: how the process ended, and the last thing it said."""
-        line = f"The engine stopped: {self.trouble or _manner(self.process.returncode)}"
-        return f"{line} — {self.errors[-1]}" if self.errors else line
+        manner = "" if self.process.returncode == OVER_LIMIT else _manner(self.process.returncode)
+        return f"The engine stopped: {' — '.join(filter(None, (self.trouble or manner, *list(self.errors)[-1:])))}"
 
 
 def _manner(code: int) -> str:

@@ -24,7 +24,7 @@ from app.statusbar import StatusBar
 from app.toolbar import RunBar
 from app.wiring import build_panels, build_readouts
 from engine.recording.recording import Recording
-from engine.settings import Value
+from engine.settings import Value, parse_budget
 from views.selection import Selection
 from views.tuning_model import TuningModel
 
@@ -309,16 +309,26 @@ class Window(QMainWindow):
             opened.close()
 
     def _show_values(self, values: dict[str, Value], effective: dict[str, Value]) -> None:
-        self._show_budget()
         for name, value in values.items():
             self.tuning.accept(name, value, effective.get(name, value))
+        self._show_budget()
 
     def _show_budget(self) -> None:
-        model = self.shown.model
+        """What a budget can be, and what it comes to: both depend on the width of the experts."""
+        model, values = self.shown.model, self.tuning.values
         if model is None:
+            if self.tuning.budget_range is not None:
+                self.tuning.budget_range = None
+                self.tuning.accept("budget", values["budget"], values["budget"])
             return
-        bits = int(self.tuning.values["bits"])
-        self.tuning.budget_range = (model.minimum_budget, model.full_bytes.get(bits, max(model.full_bytes.values())))
+        bits, budget = int(values["bits"]), self.tuning.effective.get("budget", values["budget"])
+        full = model.full_bytes.get(bits, max(model.full_bytes.values()))
+        least = model.minimum_budget
+        if not values["plan"]:  # whose widths only the engine knows
+            least, budget = model.top_k * model.record_bytes.get(bits, 0) or least, parse_budget(str(values["budget"]), full)
+        if (self.tuning.budget_range, self.tuning.effective.get("budget")) != ((least, full), budget):
+            self.tuning.budget_range = (least, full)
+            self.tuning.accept("budget", values["budget"], budget)
 
     # --- files dropped, end
 

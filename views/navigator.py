@@ -90,6 +90,7 @@ class Navigator(QObject):
             (start, end), self.draft = self.draft, None
             self.selection.pick(start=start, end=end)
             self.drafted.emit()
+            self.leave()  # now the range's figures are to be read, not those of the token under the pointer
         elif not self._moved:
             self.clicked.emit(event.position())
 

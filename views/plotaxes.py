@@ -88,7 +88,7 @@ class BottomAxis(Axis):
         self.setHeight(self.metrics.height() + 4)
 
     def ticks(self, low: float, high: float, size: float) -> list[tuple[float, str]]:
-        count = max(2, int(size / 90))
+        count = max(2, int(size / 70))
         if not self.by_token:
             return list(zip(*second_ticks(low, high, count), strict=True))
         step = max(1, int(nice_ceiling((high - low) / count)))

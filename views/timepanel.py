@@ -10,7 +10,7 @@ from views.navigator import Navigator
 from views.panel import Panel
 from views.selection import Selection
 from views.theme import Theme
-from views.timeaxis import FOLLOW, Mark, Window, mark_of, newest, token_at
+from views.timeaxis import FOLLOW, Mark, Window, mark_of, newest, token_at, token_window
 from views.tuning_model import TuningModel
 
 
@@ -28,6 +28,7 @@ class TimePanel(Panel):
         super().__init__(recording, selection, settings, theme, parent)
         self._stale = True
         self._pointing = False
+        self._hovering = False  # the pointer is here
         self._marks: list[Mark] = []
         self.navigator = Navigator(selection, self._current, self.time_at, self.window, self)
         self.navigator.hovered.connect(self._hover_at)
@@ -90,6 +91,8 @@ class TimePanel(Panel):
         self.navigator.flush()
         force, self._stale, seen = force or self._stale, False, self._seen
         super().tick(force)
+        if self._hovering and self._seen != seen:
+            self._let_go_of_what_passed()
         if self._pointing or force or self._seen != seen:
             self._pointing = False
             self.point()
@@ -107,8 +110,16 @@ class TimePanel(Panel):
 
     @Slot(QPointF)
     def _hover_at(self, place: QPointF) -> None:
+        self._hovering = True
         self.hover_at(place)
 
     @Slot()
     def _hover_nothing(self) -> None:
+        self._hovering = False
         self.selection.hover()
+
+    def _let_go_of_what_passed(self) -> None:
+        """A token that has run out of sight under a resting pointer is pointed at no more."""
+        when = token_window(self.recording, self.selection.hover_token)
+        if when is not None and when[1] < self.window()[0]:
+            self.selection.hover()

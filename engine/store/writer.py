@@ -39,7 +39,7 @@ _COMPANIONS = (
 class Progress:
     """How far a conversion is: in ``stage``, ``done`` of ``total`` bytes written (or checked)."""
 
-    stage: str  # "checking what is there", "experts", "verifying", "other weights"
+    stage: str  # "Checking what is there", "Converting experts", "Verifying", "Converting other weights"
     done: int
     total: int
 
@@ -107,16 +107,16 @@ class _Job:
             if self.target.exists():  # another process has finished it since we looked
                 partial.discard()
                 return
-            self._enter("checking what is there", count * self.expert_bytes)
+            self._enter("Checking what is there", count * self.expert_bytes)
             partial.recover(self._step)
             self._check_space((count - partial.done) * self.expert_bytes + skeleton_bytes(self.mapping.skeleton))
-            self._enter("experts", count * self.expert_bytes, partial.done * self.expert_bytes)
+            self._enter("Converting experts", count * self.expert_bytes, partial.done * self.expert_bytes)
             for index in range(partial.done, count):
                 partial.append(self._records(*divmod(index, self.spec.experts)))
                 self._step(self.expert_bytes)
             if verify:
                 self._verify(partial, count)
-            self._enter("other weights", skeleton_bytes(self.mapping.skeleton))
+            self._enter("Converting other weights", skeleton_bytes(self.mapping.skeleton))
             write_skeleton(partial.path / SKELETON, self.mapping.skeleton, self.mapping.values(), self._step)
             self._write_manifest(partial)
             partial.publish(self.target)
@@ -129,7 +129,7 @@ class _Job:
             raise EngineError(f"Expert {expert} of layer {layer} has {error}; the checkpoint is damaged, download it again") from error
 
     def _verify(self, partial: Partial, count: int) -> None:
-        self._enter("verifying", count * self.expert_bytes)
+        self._enter("Verifying", count * self.expert_bytes)
         sums = partial.checksums()
         for index in range(count):
             for place, bits in enumerate(self.widths):

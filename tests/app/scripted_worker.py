@@ -98,7 +98,7 @@ class Scripted:
             return
         for done in range(0, 5):
             self.say(events.Progress("Converting experts", done * 1000, 4000))
-            time.sleep(0.03 if "slow" in command.model else 0.001)
+            time.sleep(0.3 if "slow" in command.model else 0.001)
             if not self.commands.empty() and isinstance(self.commands.get(), events.Stop):
                 self.say(events.Failed(self.now(), "Loading was stopped"))
                 self.be("idle")

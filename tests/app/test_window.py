@@ -314,3 +314,18 @@ def test_a_low_window_leaves_the_text_most_of_its_column(ready: Window) -> None:
     text = ready.panels["text"]
     assert text.canvas.height() > 1.5 * text.box.height()
     assert text.box.editor.height() == text.box.editor.height_of(2)
+
+
+def test_the_budget_in_force_follows_the_width(ready: Window, qtbot) -> None:
+    full = ready.shown.model.full_bytes
+    assert ready.tuning.effective["budget"] == full[4] // 4
+    ready.tuning.request("bits", 8)
+    qtbot.waitUntil(lambda: ready.tuning.values["bits"] == 8)
+    assert ready.tuning.effective["budget"] == full[8] // 4
+    assert ready.tuning.budget_range[1] == full[8]
+
+
+def test_a_long_banner_takes_the_lines_it_needs(ready: Window, qtbot) -> None:
+    banner = ready.banners.say("open", "error", "One of many words that say why. " * 12, {"Open model…": ready.files.ask_model})
+    qtbot.waitUntil(lambda: banner.label.height() >= banner.label.heightForWidth(banner.label.width()))
+    assert banner.label.height() > 2 * banner.fontMetrics().height()

@@ -33,7 +33,7 @@ def test_json_is_one_object_on_stdout(model: Path, tmp_path: Path, capsys: pytes
     store = Store.open(tmp_path / "store")
     assert about["bits"] == [4, 8] == list(store.widths) and about["quantizer"] == store.quantizer == "channel"
     assert about["record_bytes"] == {"4": store.record_bytes(4), "8": store.record_bytes(8)}
-    assert "experts: 0.0 of" in err and "verifying" in err
+    assert "Converting experts: 0.0 of" in err and "Verifying" in err
 
 
 def test_unusable_input_is_an_engine_error(model: Path, tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def test_the_skeleton_holds_all_but_experts(model: Path, tmp_path: Path) -> None
 def test_progress_reaches_its_total_in_every_stage(model: Path, tmp_path: Path) -> None:
     seen: dict[str, list[Progress]] = {}
     convert(model, tmp_path / "store", WIDTHS, verify=True, progress=lambda p: seen.setdefault(p.stage, []).append(p))
-    assert list(seen) == ["checking what is there", "experts", "verifying", "other weights"]
-    for stage in ("experts", "verifying", "other weights"):
+    assert list(seen) == ["Checking what is there", "Converting experts", "Verifying", "Converting other weights"]
+    for stage in ("Converting experts", "Verifying", "Converting other weights"):
         steps = [p.done for p in seen[stage]]
         assert steps == sorted(steps) and steps[-1] == seen[stage][-1].total > 0
 
@@ -97,7 +97,7 @@ def test_a_cancelled_conversion_continues_to_the_same_store(stop_after: int, mod
 
     stages: list[Progress] = []
     resumed = convert(model, tmp_path / "store", WIDTHS, progress=stages.append)
-    begun = next(p for p in stages if p.stage == "experts")
+    begun = next(p for p in stages if p.stage == "Converting experts")
     expected = min(16, stop_after)  # the first two steps only enter stages; the cancel comes after that expert
     assert begun.done == expected * sum(whole.record_bytes(bits) for bits in WIDTHS)
     assert files_of(resumed.path) == files_of(whole.path)

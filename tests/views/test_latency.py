@@ -105,6 +105,7 @@ def test_shift_drag_selects_a_range(make_panel, recording, qtbot):
     picked = panel.selection.picked
     assert token_window(recording, 5)[0] < picked.start < token_window(recording, 5)[1]
     assert token_window(recording, 15)[0] < picked.end < token_window(recording, 15)[1]
+    assert panel.selection.hover_token is None, "the range's figures are to be read now"
     qtbot.keyClick(panel.canvas, Qt.Key.Key_Escape)
     assert panel.selection.picked.start is None
 
@@ -151,6 +152,23 @@ def test_figures_and_marks_grow_with_the_session_without_a_touch(make_panel):
         panel.tick()
     assert panel.legend.values[""] != before
     assert [text for _, text in panel.row.marks.marks] == ["Expert bits 8"]
+
+
+def test_a_token_that_ran_out_of_sight_is_pointed_at_no_more(make_panel):
+    messages = list(make_messages(layers=2, experts=4, tokens=600))
+    recording = Recording()
+    for message in messages[: len(messages) // 3]:
+        recording.append(message)
+    panel = make_panel(LatencyPanel, recording)
+    panel.tick(force=True)
+    panel.navigator.hovered.emit(QPointF(200, 50))
+    assert (pointed := panel.selection.hover_token) is not None
+    for message in messages[len(messages) // 3 :]:
+        recording.append(message)
+    for _ in range(panel.every):
+        panel.tick()
+    assert token_window(recording, pointed)[1] < panel.window()[0]
+    assert panel.selection.hover_token is None
 
 
 def test_counting_tokens_leaves_no_pause(make_panel, recording):
