@@ -134,7 +134,10 @@ class Marks(_ViewItem):
                 _line(painter, transform.map(QPointF(x, 0)).x(), frame, QColor(color))
         for level in self.levels:
             self._level(painter, level, transform.map(QPointF(0, level.y)).y(), frame)
-        places = [(transform.map(QPointF(x, 0)).x(), text) for x, text in self.marks if view.left() <= x <= view.right()]
+        # Where levels have hardly room for their own texts, marks are lines only: their tooltips tell.
+        cramped = bool(self.levels) and frame.height() < 4 * painter.fontMetrics().height()
+        marks = [(x, "" if cramped else text) for x, text in self.marks if view.left() <= x <= view.right()]
+        places = [(transform.map(QPointF(x, 0)).x(), text) for x, text in marks]
         draw_marks(painter, places, frame, *self.colors)
         painter.setWorldTransform(transform)
 
