@@ -154,7 +154,7 @@ class Live(QObject):
 
     def _on_applied(self, notice: events.Applied) -> None:
         self.values[notice.name] = notice.new
-        self.effective[notice.name] = notice.effective
+        self.effective |= {notice.name: notice.effective, "budget": notice.budget.granted}
         self.undo.accepted(notice.name, notice.new)
         self.setting_changed.emit(notice.name)
         setting = BY_NAME.get(notice.name)

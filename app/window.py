@@ -24,7 +24,7 @@ from app.statusbar import StatusBar
 from app.toolbar import RunBar
 from app.wiring import build_panels, build_readouts
 from engine.recording.recording import Recording
-from engine.settings import Value, parse_budget
+from engine.settings import Value
 from views.selection import Selection
 from views.tuning_model import TuningModel
 
@@ -124,8 +124,7 @@ class Window(QMainWindow):
     @Slot()
     def tick(self) -> None:
         """Thirty times a second: take in what is new, repaint what shows it."""
-        if self.live.drain() and self.is_live:
-            self._show_budget()
+        self.live.drain()
         self.pulse.beat()
         if self.pulse.beats % 8 == 0:
             self.status.show_recording(self.shown)
@@ -314,21 +313,13 @@ class Window(QMainWindow):
         self._show_budget()
 
     def _show_budget(self) -> None:
-        """What a budget can be, and what it comes to: both depend on the width of the experts."""
-        model, values = self.shown.model, self.tuning.values
-        if model is None:
-            if self.tuning.budget_range is not None:
-                self.tuning.budget_range = None
-                self.tuning.accept("budget", values["budget"], values["budget"])
-            return
-        bits, budget = int(values["bits"]), self.tuning.effective.get("budget", values["budget"])
-        full = model.full_bytes.get(bits, max(model.full_bytes.values()))
-        least = model.minimum_budget
-        if not values["plan"]:  # whose widths only the engine knows
-            least, budget = model.top_k * model.record_bytes.get(bits, 0) or least, parse_budget(str(values["budget"]), full)
-        if (self.tuning.budget_range, self.tuning.effective.get("budget")) != ((least, full), budget):
-            self.tuning.budget_range = (least, full)
-            self.tuning.accept("budget", values["budget"], budget)
+        """What the budget comes to and what it can be: both follow the widths in use, which the engine knows."""
+        budget, wanted = self.shown.budget, self.tuning.values["budget"]
+        limits = (budget.least, budget.full) if budget else None
+        granted = budget.granted if budget else wanted
+        if (self.tuning.budget_range, self.tuning.effective.get("budget")) != (limits, granted):
+            self.tuning.budget_range = limits
+            self.tuning.accept("budget", wanted, granted)
 
     # --- files dropped, end
 

@@ -156,8 +156,16 @@ class Quit(Message, frozen=True):
 # --- notices: engine to window --------------------------------------------------------------------------------------
 
 
+class Budget(msgspec.Struct, frozen=True):
+    """The expert budget in bytes at the widths in use: what is ``granted``, the ``least`` that works, ``full`` for all experts."""
+
+    granted: int
+    least: int
+    full: int
+
+
 class ModelInfo(Message, frozen=True):
-    """What is loaded. ``record_bytes`` by bits; ``full_bytes`` by bits = all experts; both counted as stored and as held."""
+    """What is loaded. ``record_bytes`` is an expert's size by bits, as stored and as held."""
 
     name: str
     architecture: str
@@ -171,8 +179,6 @@ class ModelInfo(Message, frozen=True):
     width: int
     widths: list[int]
     record_bytes: dict[int, int]
-    full_bytes: dict[int, int]
-    minimum_budget: int
     skeleton_bytes: int
     quantizer: str
     kernel: str
@@ -218,6 +224,7 @@ class Ready(Message, frozen=True):
     model: ModelInfo
     settings: dict[str, Value]
     effective: dict[str, Value]
+    budget: Budget
 
 
 class State(Message, frozen=True):
@@ -249,7 +256,9 @@ class Batch(Message, frozen=True):
 
 
 class Applied(Message, frozen=True):
-    """A setting changed; it holds from ``token`` on. ``effective`` is what it came to (25% as bytes, auto as a name)."""
+    """A setting changed; it holds from ``token`` on. ``effective`` is what it came to (25% as bytes, auto as a name).
+
+    ``budget`` is what holds now: a change of widths moves it too."""
 
     time: int
     token: int
@@ -257,6 +266,7 @@ class Applied(Message, frozen=True):
     old: Value
     new: Value
     effective: Value
+    budget: Budget
 
 
 class Refused(Message, frozen=True):

@@ -19,7 +19,7 @@ from engine import settings as declared
 from engine.bitwidth.plan import Plan
 from engine.detokenizer import Detokenizer
 from engine.errors import EngineError
-from engine.events import Applied, Batch, Began, Finished, Message, ModelInfo, Phase, SpanKind
+from engine.events import Applied, Batch, Began, Budget, Finished, Message, ModelInfo, Phase, SpanKind
 from engine.ledger import Ledger
 from engine.models.skeleton import Skeleton, load_skeleton
 from engine.preload.device import NATIVE, Device
@@ -70,13 +70,13 @@ class Session:
         self.ledger = Ledger(store.spec.experts, recording)
         self._requests = self._tokens = 0
         self._plan = self._read_plan(str(self.values["plan"]))
-        self.budget = self._checked_budget(self.values)
+        self.budget = self._budget_for(self.values, self._plan)
         self._device()  # what cannot be is refused before anything is loaded
         torch.set_num_threads(self._compute_threads())
         self.skeleton = load_skeleton(store, self._dtype())
         spec = store.spec
         policy = policy_named(str(self.values["eviction"]), spec.layers, spec.experts)
-        self.buffer = ExpertBuffer(store, self.budget, policy, self.ledger.residency)
+        self.buffer = ExpertBuffer(store, self.budget.granted, policy, self.ledger.residency)
         files = [store.path / experts_file(bits) for bits in store.widths]
         self.loader = Loader(files, spec.experts, int(self.values["io_threads"]), self._device(), bool(self.values["verify"]))
         self.stream = ExpertStream(store, self.buffer, self.loader, self.ledger, self.bits_of)
@@ -190,19 +190,19 @@ class Session:
             raise EngineError(f"There is no setting {name!r}")
         new = dict(self.values) | {name: declared.BY_NAME[name].parse(value)}
         plan = self._read_plan(str(new["plan"])) if name == "plan" else self._plan
-        budget = self._checked_budget(new, plan) if name in ("budget", "bits", "plan") else self.budget
+        budget = self._budget_for(new, plan) if name in ("budget", "bits", "plan") else self.budget
         if name == "bits":
             self.store.record_bytes(int(new["bits"]))  # refuses a width that was not converted
         if name == "device":
             self._device(new)
         old, self.values, self._plan = self.values[name], new, plan
         self._apply(name, budget)
-        self.emit(Applied(self.ledger.now(), self._tokens, name, old, new[name], self.effective()[name]))
+        self.emit(Applied(self.ledger.now(), self._tokens, name, old, new[name], self.effective()[name], self.budget))
 
     def effective(self) -> dict[str, Value]:
         """What the settings come to: budget in bytes, names for defaults, threads counted."""
         return dict(self.values) | {
-            "budget": self.budget,
+            "budget": self.budget.granted,
             "eviction": self.buffer.policy.name,
             "io_threads": self.loader.threads,
             "compute_threads": torch.get_num_threads(),
@@ -212,12 +212,10 @@ class Session:
     def info(self) -> ModelInfo:
         """What is loaded."""
         store, spec = self.store, self.store.spec
-        count = spec.layers * spec.experts
         sizes = {bits: store.record_bytes(bits) for bits in store.widths}
         return ModelInfo(
             store.name, spec.architecture, str(store.path), str(store.path), store.model_hash, spec.layers, spec.experts, spec.top_k,
-            spec.hidden, spec.width, list(store.widths), sizes, {bits: n * count for bits, n in sizes.items()},
-            self.minimum_budget(self.values, self._plan), store.skeleton_bytes, store.quantizer, "torch", self.loader.direct,
+            spec.hidden, spec.width, list(store.widths), sizes, store.skeleton_bytes, store.quantizer, "torch", self.loader.direct,
             str(self._dtype()).removeprefix("torch."), self.skeleton.config.get_text_config().vocab_size, self.context,
         )  # fmt: skip
 
@@ -229,11 +227,6 @@ class Session:
     def bits_of(self, expert: int) -> int:
         """The width at which ``expert`` (layer · E + index) is loaded next."""
         return self._plan.bits[expert] if self._plan else int(self.values["bits"])
-
-    def minimum_budget(self, values: dict[str, Value], plan: Plan | None) -> int:
-        """Bytes that one layer needs for one token."""
-        widest = max(plan.bits) if plan else int(values["bits"])
-        return self.store.spec.top_k * self.store.record_bytes(widest)
 
     def close(self) -> None:
         """End the I/O threads and let go of the model's hooks."""
@@ -286,13 +279,13 @@ class Session:
         if self.ledger.now() - self._last_news > self.news_period:
             self.flush()
 
-    def _apply(self, name: str, budget: int) -> None:
+    def _apply(self, name: str, budget: Budget) -> None:
         """Make a change true; nothing is in flight between tokens."""
         spec = self.store.spec
         clock = Clock(self._tokens, 0)
         if budget != self.budget:
             self.budget = budget
-            self.buffer.resize(budget, clock)
+            self.buffer.resize(budget.granted, clock)
         if name == "eviction":
             self.buffer.policy = policy_named(str(self.values[name]), spec.layers, spec.experts)
         elif name in ("device", "io_threads"):
@@ -304,13 +297,18 @@ class Session:
         elif name in ("temperature", "top_k", "top_p", "repetition_penalty"):
             self._sampler.configure(self.values)
 
-    def _checked_budget(self, values: dict[str, Value], plan: Plan | None = None) -> int:
-        plan = plan or (self._plan if values["plan"] else None)
-        count = self.store.spec.layers * self.store.spec.experts
-        full = sum(map(self.store.record_bytes, plan.bits)) if plan else count * self.store.record_bytes(int(values["bits"]))
-        budget = parse_budget(str(values["budget"]), full)
-        check_budget(budget, self.minimum_budget(values, plan))
-        return budget
+    def _budget_for(self, values: dict[str, Value], plan: Plan | None) -> Budget:
+        """What the budget comes to; the least is what one layer needs for one token.
+
+        Raises:
+            EngineError: it is less than the least.
+        """
+        spec, bits = self.store.spec, int(values["bits"])
+        widths = plan.bits if plan else [bits] * (spec.layers * spec.experts)
+        full, least = sum(map(self.store.record_bytes, widths)), spec.top_k * self.store.record_bytes(max(widths))
+        granted = parse_budget(str(values["budget"]), full)
+        check_budget(granted, least)
+        return Budget(granted, least, full)
 
     def _read_plan(self, path: str) -> Plan | None:
         return Plan.read(Path(path), self.store) if path else None

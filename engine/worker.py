@@ -129,7 +129,7 @@ class Worker:
             raise EngineError("There is not enough memory for the model's non-expert weights; close other programs") from None
         info = self._session.info()
         info = msgspec.structs.replace(info, name=command.name or info.name)
-        self._send(events.Ready(self._now(), info, self._session.values, self._session.effective()))
+        self._send(events.Ready(self._now(), info, self._session.values, self._session.effective(), self._session.budget))
         limit = parse_budget(str(self._session.values["memory_limit"]), 1)
         self._monitor = Monitor(self._send, self._now, self._session.buffer_bytes, limit, self._end_at_limit)
         self._monitor.start()

@@ -15,6 +15,7 @@ from engine.events import (
     Applied,
     Batch,
     Began,
+    Budget,
     Finished,
     Machine,
     ModelInfo,
@@ -37,12 +38,10 @@ LANES = 4
 
 
 def make_model(layers: int = 8, experts: int = 16, top_k: int = 2) -> ModelInfo:
-    full = {bits: layers * experts * nbytes for bits, nbytes in RECORD_BYTES.items()}
     return ModelInfo(
         name="tiny", architecture="OlmoeForCausalLM", path="models/tiny", store="stores/tiny", model_hash=f"{layers}x{experts}",
         layers=layers, experts=experts, top_k=top_k, hidden=256, width=256, widths=list(RECORD_BYTES), record_bytes=RECORD_BYTES,
-        full_bytes=full, minimum_budget=top_k * RECORD_BYTES[4], skeleton_bytes=9_000_000, quantizer="group64", kernel="native",
-        direct_io=True, dtype="float32", vocabulary=4096, context=4096,
+        skeleton_bytes=9_000_000, quantizer="group64", kernel="native", direct_io=True, dtype="float32", vocabulary=4096, context=4096,
     )  # fmt: skip
 
 
@@ -74,6 +73,9 @@ class _Run:
     @property
     def budget(self) -> int:
         return self.capacity * RECORD_BYTES[4]
+
+    def limits(self, bits: int) -> Budget:
+        return Budget(self.budget, self.top_k * RECORD_BYTES[bits], self.layers * self.experts * RECORD_BYTES[bits])
 
     def batch(self) -> Batch:
         tables = {name: np.array(rows, TABLES[name]).tobytes() for name, rows in self.rows.items() if rows}
@@ -164,7 +166,7 @@ def make_messages(layers: int = 8, experts: int = 16, top_k: int = 2, tokens: in
     effective = {**settings, "budget": run.budget, "eviction": "lru", "compute_threads": 1, "dtype": "float32"}
     yield Opened(protocol=PROTOCOL, version="0.1.0", wall=1_790_000_000.0, pid=1234, machine=make_machine())
     yield State(time=1_000, state="loading")
-    yield Ready(time=30_000_000, model=model, settings=settings, effective=effective)
+    yield Ready(time=30_000_000, model=model, settings=settings, effective=effective, budget=run.limits(4))
     yield State(time=30_000_000, state="idle")
     row, bits = 0, 4
     lengths = [tokens] if tokens < 4 else [tokens // 2, tokens - tokens // 2]
@@ -174,7 +176,7 @@ def make_messages(layers: int = 8, experts: int = 16, top_k: int = 2, tokens: in
         for step in range(length):
             if row == tokens // 2 and bits == 4:
                 bits = 8
-                yield Applied(time=run.now, token=row, name="bits", old=4, new=8, effective=8)
+                yield Applied(time=run.now, token=row, name="bits", old=4, new=8, effective=8, budget=run.limits(8))
             run.token(row, request, len(PROMPT) if step == 0 else 1, bits)
             row += 1
             if row % 3 == 0 or step == length - 1:

@@ -12,6 +12,7 @@ from engine.events import (
     Applied,
     Batch,
     Began,
+    Budget,
     Failed,
     Finished,
     Machine,
@@ -52,6 +53,7 @@ class Recording:
         self.wall = 0.0
         self.settings: dict[str, Value] = {}
         self.effective: dict[str, Value] = {}
+        self.budget: Budget | None = None
         self.loaded = 0
         self.reloads: list[int] = []
         self.pieces: list[str] = []
@@ -176,7 +178,8 @@ class Recording:
                 self.requests.append(message)
             case Applied():
                 self.changes.append(message)
-                self.effective = {**self.effective, message.name: message.effective}
+                self.effective = {**self.effective, message.name: message.effective, "budget": message.budget.granted}
+                self.budget = message.budget
             case Finished():
                 self.finished.append(message)
             case Failed():
@@ -192,4 +195,4 @@ class Recording:
             self.reloads.append(message.time)
         if self.model is None:
             self.settings = dict(message.settings)
-        self.model, self.effective = model, dict(message.effective)
+        self.model, self.effective, self.budget = model, dict(message.effective), message.budget

@@ -153,7 +153,7 @@ class _Job:
         free = shutil.disk_usage(self.target.parent).free
         if free < needed:
             raise EngineError(
-                f"{self.target} needs {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB are free; "
+                f"{self.target} needs {needed / 1e6:,.1f} MB more and {free / 1e6:,.1f} MB are free; "
                 "free some, give another folder, or convert to fewer widths with --bits"
             )
 

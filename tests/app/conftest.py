@@ -77,7 +77,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         assert main.main([str(word) for word in words]) == main.UNUSABLE
         out, err = capsys.readouterr()
         assert out == ""
-        lines = [line for line in err.splitlines() if not re.fullmatch(r"[a-z ]+: [\d.,]+ of [\d.,]+ \w+", line)]
+        lines = [line for line in err.splitlines() if not re.fullmatch(r"[A-Za-z ]+: [\d.,]+ of [\d.,]+ \w+", line)]
         assert len(lines) == 1, err
         return lines[0]
 

@@ -24,7 +24,7 @@ from engine import events
 from engine.settings import checked
 
 LAYERS, EXPERTS, TOP_K = 4, 8, 2
-RECORD = 1000
+SIZES = {2: 500, 4: 1000, 8: 2000, 16: 4000}  # bytes of a record by bits
 
 
 class Scripted:
@@ -88,7 +88,13 @@ class Scripted:
                 self.say(events.Refused("budget", "1", "The budget cannot be under 2000 bytes"))
             case events.Change():
                 old, self.settings[command.name] = self.settings[command.name], command.value
-                self.say(events.Applied(self.now(), self.row, command.name, old, command.value, command.value))
+                self.say(events.Applied(self.now(), self.row, command.name, old, command.value, command.value, self.budget()))
+
+    def budget(self) -> events.Budget:
+        """A quarter of all experts at the width in use."""
+        record = SIZES[self.settings["bits"]]
+        full = LAYERS * EXPERTS * record
+        return events.Budget(full // 4, TOP_K * record, full)
 
     def load(self, command) -> None:
         self.be("loading")
@@ -104,14 +110,12 @@ class Scripted:
                 self.be("idle")
                 return
         self.settings = checked(command.settings)
-        full = LAYERS * EXPERTS * RECORD
         info = events.ModelInfo(
             command.name or "scripted", "TestForCausalLM", command.model, command.model, "abc", LAYERS, EXPERTS, TOP_K, 16, 16,
-            [2, 4, 8, 16], {2: 500, 4: 1000, 8: 2000, 16: 4000}, {2: full // 2, 4: full, 8: full * 2, 16: full * 4}, 2000, 10_000,
-            "group64", "native", True, "float32", 100, 1024,
+            [2, 4, 8, 16], SIZES, 10_000, "group64", "native", True, "float32", 100, 1024,
         )  # fmt: skip
-        effective = {**self.settings, "budget": full // 4, "eviction": "edgemoe", "compute_threads": 1}
-        self.say(events.Ready(self.now(), info, self.settings, effective))
+        effective = {**self.settings, "budget": self.budget().granted, "eviction": "edgemoe", "compute_threads": 1}
+        self.say(events.Ready(self.now(), info, self.settings, effective, self.budget()))
         self.be("idle")
 
     def generate(self, command) -> None:

@@ -317,7 +317,7 @@ def test_a_low_window_leaves_the_text_most_of_its_column(ready: Window) -> None:
 
 
 def test_the_budget_in_force_follows_the_width(ready: Window, qtbot) -> None:
-    full = ready.shown.model.full_bytes
+    full = {bits: 4 * 8 * size for bits, size in ready.shown.model.record_bytes.items()}
     assert ready.tuning.effective["budget"] == full[4] // 4
     ready.tuning.request("bits", 8)
     qtbot.waitUntil(lambda: ready.tuning.values["bits"] == 8)

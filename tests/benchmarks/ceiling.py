@@ -43,7 +43,7 @@ def main() -> int:
             session.step()
             left -= 1
             if left == 0 or session.request is None:
-                peaks.append((_peak() - level - session.budget, session.budget))
+                peaks.append((_peak() - level - session.budget.granted, session.budget.granted))
     session.buffer.clear()
     after = _resident() - level
     session.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.events import SPAN, Batch, Ready, Residency, decode_notice, encode
+from engine.events import SPAN, Batch, Budget, Ready, Residency, decode_notice, encode
 from engine.recording.recording import Recording
 from engine.recording.table import Table
 from tests.factory import make_messages, make_model, make_recording
@@ -52,10 +52,10 @@ def test_a_reload_empties_the_buffer_and_another_model_starts_the_grid_anew() ->
     recording = make_recording(tokens=10)
     used = recording.grid.uses.sum()
     settings = recording.settings
-    recording.append(Ready(time=1, model=make_model(), settings=settings, effective=settings))
+    recording.append(Ready(time=1, model=make_model(), settings=settings, effective=settings, budget=Budget(1, 1, 1)))
     assert (recording.grid.state == Residency.ABSENT).all()
     assert recording.grid.uses.sum() == used
-    recording.append(Ready(time=2, model=make_model(layers=3), settings=settings, effective=settings))
+    recording.append(Ready(time=2, model=make_model(layers=3), settings=settings, effective=settings, budget=Budget(1, 1, 1)))
     assert recording.grid.uses.shape == (3, 16)
     assert not recording.grid.uses.any()
 

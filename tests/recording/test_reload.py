@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.events import RESIDENCY, SAMPLE, TABLES, TIME_COLUMN, Batch, Notice, Ready, Residency
+from engine.events import RESIDENCY, SAMPLE, TABLES, TIME_COLUMN, Batch, Budget, Notice, Ready, Residency
 from engine.recording import journal
 from engine.recording.history import ExpertHistory
 from engine.recording.recording import Recording
@@ -36,7 +36,7 @@ def session(experts: int = 16) -> list[Notice]:
     """20 tokens of an 8 × 16 model; then it, or one of as many ``experts``, is loaded and produces 20 more."""
     first = list(make_messages(tokens=20))
     second = [moved(m, 20, 2) for m in make_messages(experts=experts, tokens=20, seed=1) if isinstance(m, Batch)]
-    ready = Ready(LATER, make_model(experts=experts), defaults(), defaults())
+    ready = Ready(LATER, make_model(experts=experts), defaults(), defaults(), Budget(1, 1, 1))
     return [*first, ready, *second]
 
 
@@ -96,13 +96,13 @@ def test_history_over_a_reload(record) -> None:
 def test_history_is_told_of_a_reload_that_nothing_followed() -> None:
     recording = Recording()
     row = np.array([(5, 0, 1, 2, Residency.RESIDENT, 4, 0.0)], RESIDENCY)
-    ready = Ready(0, make_model(), defaults(), defaults())
+    ready = Ready(0, make_model(), defaults(), defaults(), Budget(1, 1, 1))
     for message in (ready, Batch({"residency": row.tobytes()}, [])):
         recording.append(message)
     history = ExpertHistory(recording, 1, 2)
     history.follow()
     for time in (7, 9):
-        recording.append(Ready(time, make_model(), defaults(), defaults()))
+        recording.append(Ready(time, make_model(), defaults(), defaults(), Budget(1, 1, 1)))
     assert history.follow() == 1
     assert [(event.time, event.what) for event in history.events()] == [(7, "unloaded"), (5, "loaded")]
 

@@ -57,7 +57,7 @@ def test_the_budget_is_a_ceiling_also_while_resized(open_session: Open, store: S
     def resize(session: Session, token: int) -> None:
         if token % 3 == 2:
             session.change("budget", f"{dice.choice([15, 30, 60, 100])}%")
-            assert session.buffer.resident_bytes <= session.budget
+            assert session.buffer.resident_bytes <= session.budget.granted
 
     assert generate(session, resize) == wanted
     assert len(seen) > 20
@@ -82,8 +82,8 @@ def test_widths_switch_while_running(open_session: Open) -> None:
     def switch(session: Session, token: int) -> None:
         if token == 8:
             session.change("bits", 8)
-            session.buffer.resize(session.budget // 4, _clock(session))
-            session.buffer.resize(session.budget, _clock(session))
+            session.buffer.resize(session.budget.granted // 4, _clock(session))
+            session.buffer.resize(session.budget.granted, _clock(session))
 
     generate(session, switch)
     assert session.buffer.by_bits[4] and session.buffer.by_bits[8], "the buffer holds mixed widths"
