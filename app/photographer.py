@@ -54,7 +54,8 @@ class Photographer:
         window.begin(model, NAME if wanted.model == NAME else "", autorun=False)
         self.until(lambda: live.can_run)
         live.undo.change("max_tokens", wanted.tokens)
-        self.until(lambda: live.values["max_tokens"] == wanted.tokens)
+        live.undo.change("ignore_eos", True)
+        self.until(lambda: live.values["max_tokens"] == wanted.tokens and live.values["ignore_eos"] is True)
         tokens = live.recording.tokens
         live.run(window.prompt())
         self.until(lambda: len(tokens) > wanted.tokens // 2)

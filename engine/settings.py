@@ -118,7 +118,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("dtype", "Compute type", "Compute", "auto", "Number type of activations and non-expert weights. Auto: float32 for "
             "models whose non-expert weights stay under 1 GiB, else bfloat16.", Effect.RELOAD,
             choices=("auto", "float32", "bfloat16")),
-    Setting("max_tokens", "New tokens", "Generation", 200, "Tokens to generate before stopping.", Effect.REQUEST, unit="tokens",
+    Setting("max_tokens", "New tokens", "Generation", 400, "Tokens to generate before stopping.", Effect.REQUEST, unit="tokens",
             minimum=1, maximum=100_000, step=10),
     Setting("temperature", "Temperature", "Generation", 0.8, "Spread of the sampling; 0 always takes the likeliest token.",
             Effect.TOKEN, minimum=0.0, maximum=5.0, step=0.05),

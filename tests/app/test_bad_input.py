@@ -71,7 +71,7 @@ def test_a_truncated_shard(refused: Refusal, copy: Path) -> None:
 
 def test_no_room_for_the_store(refused: Refusal, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    assert "0.00 GB are free" in refused(copy)
+    assert "0.0 MB are free" in refused(copy)
 
 
 def test_a_disk_that_fills_up_while_converting(refused: Refusal, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,21 +18,21 @@ def test_a_run_leaves_pictures_a_session_and_a_trace(tmp_path: Path, monkeypatch
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     create_application()
     out = tmp_path / "out"
-    assert shoot(Wanted(out, tokens=12, sizes=((1280, 720),), themes=("light",))) == 0
+    assert shoot(Wanted(out, tokens=80, sizes=((1280, 720),), themes=("light",))) == 0
     for name in ("empty", "running", "looked-into"):
         picture = QImage(str(out / f"{name}-light-1280x720.png"))
         assert (picture.width(), picture.height()) == (1280, 720)
         colors = {picture.pixel(x, y) for x in range(0, 1280, 9) for y in range(0, 720, 9)}
         assert len(colors) > 12, f"{name} shows next to nothing"
     recording = Recording.open(out / "session.edgemoe")
-    assert len(recording.tokens) == 12
-    assert [change.name for change in recording.changes] == ["max_tokens", "budget"]
+    assert len(recording.tokens) == 80
+    assert [change.name for change in recording.changes] == ["max_tokens", "ignore_eos", "budget"]
     assert recording.tokens.column("budget_bytes")[-1] < recording.tokens.column("budget_bytes")[0]
     spans = len(recording.spans)
     recording.close()
     with gzip.open(out / "trace.json.gz", "rt") as file:
         slices = [event for event in json.load(file)["traceEvents"] if event["ph"] == "X"]
-    assert len(slices) == spans + 12 + 1, "every span, every pass, and the request"
+    assert len(slices) == spans + 80 + 1, "every span, every pass, and the request"
 
 
 def test_where_a_window_can_be_shown() -> None:

@@ -154,7 +154,7 @@ def test_the_kernel_s_own_full_disk_is_told_too(model: Path, tmp_path: Path) -> 
 
 def test_too_little_space_is_said_before_anything_is_written(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(EngineError, match=r"needs .* GB more and 0.00 GB are free"):
+    with pytest.raises(EngineError, match=r"needs .* MB more and 0.0 MB are free"):
         convert(model, tmp_path / "store", WIDTHS)
 
 
