@@ -12,7 +12,7 @@ from engine.recording.recording import Recording
 from views.facts import Fact
 from views.grid_shades import OUTCOMES
 from views.parts import PARTS, parts_of
-from views.units import format_bytes, format_duration
+from views.units import format_bytes, format_duration, format_read
 
 _CAUSES = tuple(outcome for outcome in Outcome if outcome != Outcome.HIT)
 
@@ -44,9 +44,8 @@ def facts_of_expert(recording: Recording, layer: int, expert: int, told: Account
         Fact("Mean stay", f"{_number(stays, 1)} tokens" if isfinite(stays) else "–",
              f"{format_duration(told.stay_ns)} from loaded to evicted; where it was never evicted, until now"),
         Fact("Mean read", format_duration(told.read_ns), f"Over {told.reads:,} reads from storage"),
-        Fact("Read", format_bytes(told.read_bytes), "Bytes read from storage for it, in all"),
-        Fact("Per use", f"{_number(told.read_bytes / told.uses / 1e6, 3)} MB" if told.uses else "–",
-             "Bytes read for it per use; a MB is 10⁶ bytes"),
+        Fact("Read", format_read(told.read_bytes), "Bytes read from storage for it, in all"),
+        Fact("Per use", format_read(told.read_bytes / told.uses) if told.uses else "–", "Bytes read for it per use"),
         Fact("Record", "", "Its size, on storage and in memory, by width:\n"
              + "\n".join(f"{bits} bits: {size:,} bytes" for bits, size in sizes), marked=_sizes(sizes), wide=True),
     )  # fmt: skip
@@ -66,7 +65,7 @@ def facts_of_token(recording: Recording, token: int) -> tuple[Fact, ...]:
         Fact("Duration", format_duration(float(row["duration"])), "Of the whole pass" + (": the time to first token" if prefill else "")),
         Fact("Hits", f"{outcomes[0]} of {sum(outcomes)}", "Experts found in memory, of those used"),
         Fact("Misses", "" if sum(outcomes[1:]) else "none", "By cause", marked=_causes(tuple(outcomes)), wide=True),
-        Fact("Read", format_bytes(read), "Bytes of expert weights read by this pass, on demand and ahead"),
+        Fact("Read", format_read(read), "Bytes of expert weights read by this pass, on demand and ahead"),
         Fact("Average bits", _number(float(row["average_bits"]), 2), "Over the experts used by this pass"),
         Fact("Evictions", f"{int(row['evictions']):,}", "Experts that left memory during this pass"),
         Fact("Resident", format_bytes(float(row["resident_bytes"])),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from PySide6.QtCore import QObject
 
 from engine.recording.recording import Recording
-from engine.recording.statistics import MB, Statistics, summarize
+from engine.recording.statistics import Statistics, summarize
 from views.legend import Entry, Legend
 from views.theme import Theme
 from views.timeaxis import Window, rows_within
-from views.units import format_duration
+from views.units import format_duration, format_read
 
 FIGURES = (
     Entry("", "", "in view: 0000 tokens, 000 ms", help="Figures are of the selected range, else of what is in view; a token on its edge "
@@ -36,7 +36,7 @@ WORK = (
 """Name, theme role, columns of ``tokens``, help; shares are of the time of all passes."""
 
 
-NOTHING = "0 MB"
+NOTHING = "0 B"
 
 
 class TimelineStats(QObject):
@@ -66,9 +66,9 @@ def figures(told: Statistics, window: Window, selected: bool) -> dict[str, str]:
     count = f"{told.tokens} token{'s' * (told.tokens != 1)}"
     return {
         "": f"{'range' if selected else 'in view'}: {count}, {format_duration(window[1] - window[0])}",
-        "read": _amount(read), "I/O busy": f"{told.io_s / told.seconds:.0%}" if told.seconds else "–",
+        "read": format_read(read), "I/O busy": f"{told.io_s / told.seconds:.0%}" if told.seconds else "–",
         "first touch": str(told.first_touch), "capacity": str(told.capacity), "mispredicted": str(told.mispredicted),
-        "late": str(told.late), "read ahead": _amount(told.preload_useful_bytes),
+        "late": str(told.late), "read ahead": format_read(told.preload_useful_bytes),
     }  # fmt: skip
 
 
@@ -81,10 +81,3 @@ def work_shares(recording: Recording, window: Window) -> dict[str, float]:
     return {
         name: sum(float(recording.tokens.column(column, low, high).sum()) for column in columns) / total for name, _, columns, _ in WORK
     }  # fmt: skip
-
-
-def _amount(nbytes: int) -> str:
-    megabytes = nbytes / MB
-    if megabytes >= 100:
-        return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.2f} GB"
-    return f"{megabytes:.1f} MB" if nbytes else NOTHING

@@ -8,7 +8,7 @@ from engine.events import Phase, SpanKind
 from engine.recording.recording import Recording
 from views.grid_shades import OUTCOMES
 from views.timeline_shades import outcome_of
-from views.units import format_bytes, format_duration
+from views.units import format_duration, format_read
 
 NAMES = {
     SpanKind.ATTENTION: "attention", SpanKind.ROUTER: "router", SpanKind.EXPERT: "expert", SpanKind.STALL: "stall",
@@ -52,7 +52,7 @@ def told(recording: Recording, span: np.void) -> str:
     if span["bits"]:
         parts.append(f"{span['bits']} bit")
     if kind == SpanKind.READ:
-        parts.append(format_bytes(int(span["bytes"])))
+        parts.append(format_read(int(span["bytes"])))
     parts.append(format_duration(int(span["duration"])))
     if kind == SpanKind.READ and span["duration"] > 0:
         parts.append(f"{span['bytes'] / span['duration'] * 1e3:.0f} MB/s")

@@ -6,16 +6,25 @@ import math
 
 
 def format_bytes(count: float) -> str:
-    """``12.3 MiB``: three digits at least, binary units, as the budget is entered; ``–`` where there is no number."""
+    """``12.3 MiB``: memory, in binary units, as the budget is entered; three digits at least; ``–`` where there is no number."""
+    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB"))
+
+
+def format_read(count: float) -> str:
+    """``12.3 MB``: what is read, in decimal units, as storage is sold; three digits at least; ``–`` where there is no number."""
+    return _scaled(count, 1000, ("B", "kB", "MB", "GB"))
+
+
+def _scaled(count: float, step: int, units: tuple[str, ...]) -> str:
     if math.isnan(count):
         return "–"
     size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024 or unit == "GiB":
+    for unit in units:
+        if abs(size) < step or unit == units[-1]:
             break
-        size /= 1024
-    if unit == "B":
-        return f"{size:.0f} B"
+        size /= step
+    if unit == units[0]:
+        return f"{size:.0f} {unit}"
     digits = 2 if abs(size) < 10 else 1 if abs(size) < 100 else 0
     return f"{size:.{digits}f} {unit}"
 

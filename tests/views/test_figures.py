@@ -13,7 +13,7 @@ from views.memory import MemoryPanel
 from views.readouts import Readouts
 from views.selection import Selection
 from views.timeline_stats import figures
-from views.units import format_bytes
+from views.units import format_bytes, format_read
 
 
 def number(text: str) -> float:
@@ -69,7 +69,7 @@ def test_one_token(make_panel, recording):
     assert facts["Hits"] == f"{row['hits']} of {told.hits + told.misses}"
     assert cache.legend.values["hit rate"] == f"{told.hit_rate:.1%}"
     assert number(strip["hits"]) == pytest.approx(100 * told.hit_rate, abs=0.05)
-    assert facts["Read"] == format_bytes(told.demand_bytes)
+    assert facts["Read"] == format_read(told.demand_bytes)
     assert number(strip["read"]) == pytest.approx(told.demand_bytes / 1e6, abs=0.005)
 
 

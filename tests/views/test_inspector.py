@@ -14,7 +14,7 @@ from views.inspector import InspectorPanel
 from views.inspector_tables import EventsModel
 from views.theme import DARK
 from views.timeaxis import token_window
-from views.units import format_bytes, format_duration
+from views.units import format_duration, format_read
 
 SMALL = (330, 320)
 
@@ -77,7 +77,7 @@ def test_an_expert_in_figures(make_panel, recording, place, theme):
     assert value("Loaded") == f"{len(reads)} ×"
     assert value("Evicted") == f"{(changes['state'] == Residency.ABSENT).sum()} ×"
     assert value("Mean read") == format_duration(reads["duration"].mean())
-    assert value("Read") == format_bytes(reads["bytes"].sum())
+    assert value("Read") == format_read(reads["bytes"].sum())
     assert value("Gate weight") == f"{np.average(uses['weight'], weights=uses['tokens']):.3f}"
     assert value("Record") == ", ".join(f"{bits}: {size / 1024:.0f}" for bits, size in RECORD_BYTES.items()) + " KiB"
     assert "pinned" in panel.state.text()
@@ -168,7 +168,7 @@ def test_a_token_in_figures(make_panel, recording, theme):
     assert value("Duration") == format_duration(row["duration"])
     assert value("Probability") == f"{100 * np.exp(row['logprob']):.1f}%"
     assert value("Hits") == f"{row['hits']} of 16"
-    assert value("Read") == format_bytes(row["demand_bytes"])
+    assert value("Read") == format_read(row["demand_bytes"])
     assert value("stall") == format_duration(row["stall"])
     assert sum(ms for _, ms in panel.shares.shares) == pytest.approx(row["duration"] / 1e6)
 

@@ -180,7 +180,7 @@ def test_what_is_pointed_at_is_told(panel, recording, qtbot):
     assert panel.selection.hover_token == 10
     assert panel.selection.hover_expert == (span["layer"], span["expert"])
     assert panel.line.full == told(recording, span)
-    for part in (f"layer {span['layer']}, expert {span['expert']}", "4 bit", "107 KiB", "MB/s", "first touch", "token 10"):
+    for part in (f"layer {span['layer']}, expert {span['expert']}", "4 bit", "110 kB", "MB/s", "first touch", "token 10"):
         assert part in panel.line.full
     panel.navigator.leave()
     panel.tick()
