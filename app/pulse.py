@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from views.panel import Panel
 
-BUDGET_S = 0.012
+BUDGET_S = 0.006  # painting follows, and takes about as long again
 
 
 class Pulse:

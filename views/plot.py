@@ -201,6 +201,12 @@ class ChartPanel(TimePanel):
         self._stale = True
         self.tick(force=True)
 
+    def tick(self, force: bool = False) -> None:
+        super().tick(force)
+        for row in self.rows:
+            # Else a view box takes its new range over while it is painted, and everything is painted a second time.
+            row.plot.getViewBox().prepareForPaint()
+
     def point(self) -> None:
         if not self.has_data():
             return
