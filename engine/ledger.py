@@ -1,6 +1,6 @@
 """The account of a run: spans, accesses and state changes as they happen, one row a pass, drained in batches.
 
-Rows are packed straight into preallocated memory, since this runs inside the token loop.
+While a pass runs, a row is a tuple put aside: packing it there would cost the token loop twice as much as in one go.
 """
 
 from __future__ import annotations
@@ -13,33 +13,24 @@ import numpy as np
 from engine.events import TABLES, Outcome, Phase, Residency, SpanKind
 
 _FORMATS = {"i8": "q", "i4": "i", "i2": "h", "u1": "B", "f4": "f"}
-_CAPACITY = 1 << 16
-"""Rows a table can hold between two drains; more are counted as lost."""
+_Row = tuple[float, ...]
 
 
 class _Rows:
-    """One table's rows since the last drain."""
+    """One table's rows since the last drain; ``add`` takes the values of one, in the order of its columns."""
 
     def __init__(self, dtype: np.dtype) -> None:
         fields = [dtype.fields[name][0].str[1:] for name in dtype.names or ()] if dtype.fields else []
         row = struct.Struct("<" + "".join(_FORMATS[kind] for kind in fields))
         assert row.size == dtype.itemsize
-        self._pack_into, self._size = row.pack_into, row.size
-        self._memory = bytearray(_CAPACITY * row.size)
-        self._used = 0
-        self.lost = 0
-
-    def add(self, *values: float) -> None:
-        end = self._used + self._size
-        if end > len(self._memory):
-            self.lost += 1
-            return
-        self._pack_into(self._memory, self._used, *values)
-        self._used = end
+        self._pack = row.pack
+        self._rows: list[_Row] = []
+        self.add = self._rows.append
 
     def drain(self) -> bytes:
-        data = bytes(memoryview(self._memory)[: self._used])
-        self._used = 0
+        pack = self._pack
+        data = b"".join([pack(*row) for row in self._rows])
+        self._rows.clear()
         return data
 
 
@@ -80,7 +71,7 @@ class Ledger:
         self.times[kind] += duration
         if self.on:
             local = expert % self._experts if expert >= 0 else -1
-            self._add_span(start, duration, self.token, layer, local, kind, 0, bits, 0, 0)
+            self._add_span((start, duration, self.token, layer, local, kind, 0, bits, 0, 0))
 
     def read(self, expert: int, bits: int, outcome: int, lane: int, started: int, finished: int, nbytes: int) -> None:
         """A record was read between two ``perf_counter_ns`` times on an I/O lane."""
@@ -89,7 +80,7 @@ class Ledger:
         self._reads.append((start, end))
         if self.on:
             layer, local = divmod(expert, self._experts)
-            self._add_span(start, end - start, self.token, layer, local, SpanKind.READ, lane, bits, outcome, nbytes)
+            self._add_span((start, end - start, self.token, layer, local, SpanKind.READ, lane, bits, outcome, nbytes))
 
     def access(self, expert: int, bits: int, outcome: Outcome, rank: int, tokens: int, weight: float) -> None:
         """The router chose ``expert``; how it was found."""
@@ -98,13 +89,13 @@ class Ledger:
         if self.on:
             layer, local = divmod(expert, self._experts)
             now = perf_counter_ns() - self.origin
-            self._add_access(now, self.token, layer, local, bits, outcome, min(rank, 255), self.phase, tokens, weight)
+            self._add_access((now, self.token, layer, local, bits, outcome, min(rank, 255), self.phase, tokens, weight))
 
     def residency(self, expert: int, state: Residency, bits: int, score: float) -> None:
         """An expert's state in the buffer changed."""
         if self.on:
             layer, local = divmod(expert, self._experts)
-            self._add_residency(perf_counter_ns() - self.origin, self.token, layer, local, state, bits, score)
+            self._add_residency((perf_counter_ns() - self.origin, self.token, layer, local, state, bits, score))
 
     def io_time(self) -> int:
         """ns of the pass in which at least one read was in flight."""
@@ -114,13 +105,13 @@ class Ledger:
             reached = max(reached, end)
         return total
 
-    def end_pass(self, row: tuple[float, ...], piece: str) -> None:
+    def end_pass(self, row: _Row, piece: str) -> None:
         """The pass is over; ``row`` is its row of ``tokens``, ``piece`` the text of its token."""
-        self._rows["tokens"].add(*row)
+        self._rows["tokens"].add(row)
         self._pieces.append(piece)
 
-    def drain(self) -> tuple[dict[str, bytes], list[str], int]:
-        """All rows since the last drain by table, the texts of their tokens, and how many rows were ever lost."""
+    def drain(self) -> tuple[dict[str, bytes], list[str]]:
+        """All rows since the last drain by table, and the texts of their tokens."""
         tables = {name: rows.drain() for name, rows in self._rows.items()}
         pieces, self._pieces = self._pieces, []
-        return {name: data for name, data in tables.items() if data}, pieces, sum(rows.lost for rows in self._rows.values())
+        return {name: data for name, data in tables.items() if data}, pieces

@@ -241,9 +241,9 @@ class Session:
 
     def flush(self) -> None:
         """Emit the records collected since the last time."""
-        tables, pieces, lost = self.ledger.drain()
+        tables, pieces = self.ledger.drain()
         if tables:
-            self.emit(Batch(tables, pieces, lost))
+            self.emit(Batch(tables, pieces))
         self._last_news = self.ledger.now()
 
     # --- inside ---------------------------------------------------------------------------------------------------
