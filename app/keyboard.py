@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QObject, Qt
+from PySide6.QtCore import QEvent, QObject, Qt, Slot
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -21,11 +21,19 @@ _PRESSED_BY_SPACE = (QAbstractButton, QComboBox, QAbstractItemView)
 
 
 class KeyGuard(QObject):
-    """Filters the application's ShortcutOverride events: the focused widget gets a bare key that it has a use for."""
+    """Filters ShortcutOverride events of the widget that has the focus, and of no other: it gets a bare key that it has a use for."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        QApplication.instance().installEventFilter(self)
+        QApplication.instance().focusChanged.connect(self._follow)
+        self._follow(None, QApplication.focusWidget())
+
+    @Slot(QWidget, QWidget)
+    def _follow(self, former: QWidget | None, focused: QWidget | None) -> None:
+        if former is not None:
+            former.removeEventFilter(self)
+        if focused is not None:
+            focused.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() != QEvent.Type.ShortcutOverride or not isinstance(event, QKeyEvent) or not isinstance(watched, QWidget):

@@ -33,6 +33,7 @@ class GridPanel(Panel):
 
     key = "grid"
     title = "Experts"
+    every = 2
 
     def __init__(
         self, recording: Recording, selection: Selection, settings: TuningModel, theme: Theme, parent: QWidget | None = None

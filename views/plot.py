@@ -28,7 +28,7 @@ FEWEST = 12  # tokens: charts of one value a token show no less around a narrow 
 class ChartPanel(TimePanel):
     """Concrete charts add rows in ``build``, and draw in ``refresh`` what lies in ``self.low`` … ``self.high`` (token rows)."""
 
-    every = 3  # ten times a second: a chart is read, not watched for flashes
+    every = 6  # five times a second: a chart is read, not watched for flashes
     hint = "Run a prompt to see this."
     fewest = FEWEST
 

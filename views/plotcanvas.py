@@ -87,6 +87,8 @@ class Canvas(Navigable, pg.GraphicsLayoutWidget):
         plot.setMenuEnabled(False)
         plot.setMouseEnabled(False, False)
         plot.hideButtons()
+        for unseen in ("top", "right"):
+            plot.getAxis(unseen).unlinkFromView()  # else it is laid out anew at every change of range
         plot.getViewBox().disableAutoRange()
         plot.getViewBox().setDefaultPadding(0)
         axis.setLabel(label, **{"font-size": f"{self.small.pointSizeF():g}pt"})

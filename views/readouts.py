@@ -39,7 +39,7 @@ class Readouts(Panel):
 
     key = "readouts"
     title = "Figures"
-    every = 4
+    every = 6
 
     def __init__(
         self, recording: Recording, selection: Selection, settings: TuningModel, theme: Theme, parent: QWidget | None = None

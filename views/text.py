@@ -34,6 +34,7 @@ class TextPanel(Panel):
 
     key = "text"
     title = "Text"
+    every = 3
     keys = [
         ("Ctrl+Return", "Run the prompt (in the editor)"),
         ("← →", "Pin the token before, after"),

@@ -56,7 +56,7 @@ class TimelinePanel(TimePanel):
 
     key = "timeline"
     title = "Timeline"
-    every = 2
+    every = 4
     follow_tokens = 20
     keys = (
         ("W / S", "Zoom in, out"), ("A / D", "Earlier, later"), ("F", "Fit the range, then all"), ("L", "Follow the newest"),
