@@ -7,7 +7,6 @@ stays open: its end tells that the window is gone. Messages are MessagePack byte
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import queue
 import sys
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 OVER_LIMIT = 77
 """Exit status of an engine that ended itself at its memory limit."""
 _PROGRESS_PERIOD = 0.1
-_NICE = 5
 
 
 class Worker:
@@ -214,20 +212,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--address", required=True)
     address = parser.parse_args(argv).address
     key = bytes.fromhex(sys.stdin.readline().strip())
-    _yield_to_the_window()
     # Threads of the window and of the I/O must get their turn soon while the token loop holds the interpreter.
     sys.setswitchinterval(0.001)
     with Client(address, authkey=key) as connection:
         Worker(connection).run()
     return 0
-
-
-def _yield_to_the_window() -> None:
-    """Let the window go first where both want the same core: it needs little, and at once."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.nice(_NICE)
-        # Linux weighs whole sessions against each other, and the engine has one of its own.
-        Path("/proc/self/autogroup").write_text(str(_NICE))
 
 
 if __name__ == "__main__":
