@@ -88,8 +88,8 @@ def windowless(live: Live):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=120)
+    parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--model", default="demo")
     options = parser.parse_args()
     model = resolve_model(options.model)
@@ -119,8 +119,9 @@ def main() -> None:
                     bare.append(generate(window.live, options.tokens, wait))
         window.timer.start()
         ratios = np.array(drawn) / np.array(bare)
-        print(f"decode with the window drawing {np.median(drawn):.1f} tokens/s, without {np.median(bare):.1f} tokens/s; ratio by pair: "
-              f"median {np.median(ratios):.3f}, from {ratios.min():.3f} to {ratios.max():.3f}")  # fmt: skip
+        error = ratios.std(ddof=1) / len(ratios) ** 0.5
+        print(f"decode with the window drawing {np.median(drawn):.1f} tokens/s, without {np.median(bare):.1f} tokens/s; "
+              f"ratio of {len(ratios)} pairs: mean {ratios.mean():.3f} ± {1.96 * error:.3f} (95%), median {np.median(ratios):.3f}")  # fmt: skip
 
 
 def timed(work) -> float:
