@@ -207,6 +207,7 @@ class Session:
             "io_threads": self.loader.threads,
             "compute_threads": torch.get_num_threads(),
             "dtype": str(self._dtype()).removeprefix("torch."),
+            "memory_limit": parse_budget(str(self.values["memory_limit"]), 1) or "none",
         }
 
     def info(self) -> ModelInfo:
