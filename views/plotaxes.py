@@ -22,6 +22,7 @@ class Axis(pg.AxisItem):
 
     def __init__(self, side: str, font: QFont) -> None:
         super().__init__(side)
+        self.enableAutoSIPrefix(False)  # the texts name their units; with it, a new range does not ask for a repaint
         self.font = font
         self.metrics = QFontMetrics(font)
         self.texts = True
@@ -29,9 +30,6 @@ class Axis(pg.AxisItem):
     def ticks(self, low: float, high: float, size: float) -> list[tuple[float, str]]:
         """Values and texts of the ticks from ``low`` to ``high`` on ``size`` px."""
         raise NotImplementedError
-
-    def updateAutoSIPrefix(self) -> None:
-        """Nothing: the texts name their units."""
 
     def paint(self, painter: QPainter, *args: object) -> None:
         view = self.linkedView()

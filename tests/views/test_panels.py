@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QApplication
 
 from app.wiring import PANELS
 from engine.events import Batch
@@ -35,6 +37,27 @@ def test_nothing_new_draws_nothing(make_panel, recording, monkeypatch, kind):
     for _ in range(20):
         panel.tick()
     assert calls == [], "what is hidden is not drawn"
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.key)
+def test_the_screen_shows_what_a_fresh_painting_would(make_panel, qtbot, kind):
+    """A panel repaints all that has changed: what it leaves standing on the screen must not be of before."""
+    messages = list(make_messages(tokens=240))
+    recording = Recording()
+    for message in messages[: len(messages) // 3]:
+        recording.append(message)
+    panel: Panel = make_panel(kind, recording)
+    panel.selection.pick(layer=1, expert=2)
+    for start in range(len(messages) // 3, len(messages), 8):
+        for message in messages[start : start + 8]:
+            recording.append(message)
+        panel.tick()
+        QApplication.processEvents()
+    for _ in range(panel.every):
+        panel.tick()
+    qtbot.wait(50)
+    screen = panel.screen().grabWindow(panel.winId()).toImage().convertToFormat(QImage.Format.Format_RGB32)
+    assert screen == panel.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.key)
