@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from views.panel import Panel
 
 BUDGET_S = 0.006  # painting follows, and takes about as long again
-SHARE = 0.12 if (os.cpu_count() or 2) <= 2 else 0.4  # of a core, for all that the window does; the engine wants the rest
-PATIENCE = 2  # beats left out in a row at most: what is pointed at must answer
+SHARE = 0.08 if (os.cpu_count() or 2) <= 2 else 0.4  # of a core, for all that the window does; the engine wants the rest
+PATIENCE = 3  # beats left out in a row at most: what is pointed at must answer
 SAVED_S = 0.03  # processor time that a quiet window can have in hand
 
 
