@@ -2,9 +2,10 @@
 
 R rows, C columns (a multiple of ``ALIGN``), b bits a code.
 
-A row is packed in planes: for b = 4, the first C/2 bytes hold columns 0..C/2 in their low nibbles and C/2..C in their
-high ones. Unpacking is then one mask or shift over whole stretches, with no interleaving, in torch as in SIMD code.
-A width that does not divide 8 is a sum of those that do (3 = 2 low bits + 1 high bit), each with its own planes.
+A row is packed in blocks of 32 bytes, one SIMD register each, and a block in planes: for b = 4, a block holds 64 columns,
+the first 32 in its low nibbles and the other 32 in its high ones. Unpacking is one mask or shift of the register, with
+nothing to interleave, and a block is finished before the next is read. The last block is as short as the columns left.
+A width that does not divide 8 is a sum of those that do (3 = 2 low bits + 1 high bit), each with its own blocks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 ALIGN = 8
 """Columns are padded to a multiple of this, so that every plane of every width is whole bytes."""
+_BLOCK = 32  # bytes
 
 _FIELDS: dict[int, tuple[int, ...]] = {2: (2,), 3: (2, 1), 4: (4,), 8: (8,)}
 WIDTHS = tuple(_FIELDS)
@@ -29,15 +31,17 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     rows, columns = codes.shape
     if bits not in _FIELDS or columns % ALIGN:
         raise ValueError(f"cannot pack {columns} columns at {bits} bits")
-    packed = torch.zeros(rows, packed_columns(columns, bits), dtype=torch.uint8)
-    start, low = 0, 0
+    packed, low = [], 0
     for field in _FIELDS[bits]:
         part = (codes >> low) & ((1 << field) - 1)
-        stretch = columns * field // 8
-        for plane in range(8 // field):
-            packed[:, start : start + stretch] |= part[:, plane * stretch : (plane + 1) * stretch] << (plane * field)
-        start, low = start + stretch, low + field
-    return packed
+        for stretch, width in _stretches(columns, field):
+            planes = part[:, stretch].view(rows, -1, 8 // field, width)
+            folded = planes[:, :, 0].clone()
+            for plane in range(1, 8 // field):
+                folded |= planes[:, :, plane] << (plane * field)
+            packed.append(folded.flatten(1))
+        low += field
+    return torch.cat(packed, dim=1)
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:
@@ -46,23 +50,23 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
         return packed
     rows, width = packed.shape
     columns = width * 8 // bits
-    fields = _FIELDS[bits]
-    codes = torch.empty(rows, columns, dtype=torch.uint8)
-    _unfold(packed[:, : columns * fields[0] // 8], fields[0], codes)
-    if len(fields) > 1:
-        high = torch.empty(rows, columns, dtype=torch.uint8)
-        _unfold(packed[:, columns * fields[0] // 8 :], fields[1], high)
-        codes |= high << fields[0]
+    codes = torch.zeros(rows, columns, dtype=torch.uint8)
+    start = low = 0
+    for field in _FIELDS[bits]:
+        for stretch, plane_bytes in _stretches(columns, field):
+            nbytes = (stretch.stop - stretch.start) * field // 8
+            folded = packed[:, start : start + nbytes].view(rows, -1, plane_bytes)
+            planes = codes[:, stretch].view(rows, -1, 8 // field, plane_bytes)
+            for plane in range(8 // field):
+                planes[:, :, plane] |= ((folded >> (plane * field)) & ((1 << field) - 1)) << low
+            start += nbytes
+        low += field
     return codes
 
 
-def _unfold(packed: Tensor, field: int, out: Tensor) -> None:
-    stretch, planes, mask = packed.shape[1], 8 // field, (1 << field) - 1
-    for plane in range(planes):
-        target = out[:, plane * stretch : (plane + 1) * stretch]
-        if plane == 0:
-            torch.bitwise_and(packed, mask, out=target)
-        else:
-            torch.bitwise_right_shift(packed, plane * field, out=target)
-            if plane < planes - 1:
-                target &= mask
+def _stretches(columns: int, field: int) -> list[tuple[slice, int]]:
+    """The columns that fill whole blocks and those of the last, short one, each with the bytes of its block."""
+    planes = 8 // field
+    whole = columns // (_BLOCK * planes) * _BLOCK * planes
+    stretches = [(slice(0, whole), _BLOCK), (slice(whole, columns), (columns - whole) // planes)]
+    return [(stretch, width) for stretch, width in stretches if stretch.stop > stretch.start]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import platformdirs
 
 from engine.quant import codec_named
 from engine.store.checkpoint import Checkpoint
-from engine.store.format import is_store
-from engine.store.reader import Store
+from engine.store.format import VERSION, is_store
+from engine.store.reader import Store, version_of
 from engine.store.writer import DEFAULT_WIDTHS, CancelCallback, ProgressCallback, convert
 
 
@@ -40,4 +41,7 @@ def open_or_convert(
     path = Path(path)
     if is_store(path):
         return Store.open(path)
-    return convert(path, default_store_path(path, quantizer), widths, quantizer, progress, cancel)
+    target = default_store_path(path, quantizer)
+    if is_store(target) and version_of(target) < VERSION:
+        shutil.rmtree(target)  # ours, in the cache, and made again from the checkpoint
+    return convert(path, target, widths, quantizer, progress, cancel)

@@ -24,7 +24,7 @@ from engine.models.spec import ExpertSpec, PartSpec
 from engine.quant import Codec
 from engine.quant.packing import packed_columns
 
-FORMAT, VERSION = "edgemoe-store", 1
+FORMAT, VERSION = "edgemoe-store", 2
 WIDTHS = (2, 3, 4, 8, 16)
 BLOCK = 4096  # records begin and end on this, as direct I/O wants
 _LINE = 64  # sections begin on this, as SIMD loads want

@@ -106,6 +106,16 @@ class Store:
         return record.decode(buffer, self._layouts[bits])
 
 
+def version_of(path: Path) -> int:
+    """The version of the store in ``path``; 0 where its manifest tells none."""
+    try:
+        about = msgspec.json.decode((path / MANIFEST).read_bytes(), type=dict[str, object])
+    except (OSError, msgspec.DecodeError):
+        return 0
+    version = about.get("version")
+    return version if isinstance(version, int) else 0
+
+
 def _manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if not path.is_dir():
@@ -141,4 +151,4 @@ def _check_size(file: Path, expected: int | None) -> None:
         raise EngineError(f"{file} has {size:,} bytes instead of {expected:,}; delete the store and convert the model again")
 
 
-__all__ = ["BLOCK", "Record", "Store"]
+__all__ = ["BLOCK", "Record", "Store", "version_of"]

@@ -21,7 +21,7 @@ from engine.models.build import build, read_config, spec_of
 from engine.models.spec import ExpertSpec
 from engine.quant import Codec, codec_named
 from engine.store.checkpoint import Checkpoint
-from engine.store.format import CHECKSUMS, MANIFEST, SKELETON, WIDTHS, Layout, Manifest, is_store, layout_of
+from engine.store.format import CHECKSUMS, MANIFEST, SKELETON, VERSION, WIDTHS, Layout, Manifest, is_store, layout_of
 from engine.store.mapping import Mapping
 from engine.store.partial import Partial, disk_errors
 from engine.store.reader import Store
@@ -100,7 +100,9 @@ class _Job:
 
     def run(self, verify: bool) -> None:
         count = self.spec.layers * self.spec.experts
-        identity: dict[str, object] = {"model": self.model_hash, "widths": list(self.widths), "quantizer": self.codec.name}
+        identity: dict[str, object] = {
+            "version": VERSION, "model": self.model_hash, "widths": list(self.widths), "quantizer": self.codec.name,
+        }  # fmt: skip
         self.target.parent.mkdir(parents=True, exist_ok=True)
         sizes = {bits: layout.nbytes for bits, layout in self.layouts.items()}
         with Partial(self.target, sizes, identity) as partial:

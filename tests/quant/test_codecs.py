@@ -40,11 +40,13 @@ def test_packing_is_undone_by_unpacking(bits: int, rows: int, eights: int, seed:
     assert torch.equal(unpack(packed, bits), codes)
 
 
-def test_packing_is_by_planes() -> None:
-    """Native kernels rely on it: at 4 bits byte j holds column j low and column C/2 + j high."""
-    codes = torch.arange(16, dtype=torch.uint8).view(1, 16)
-    assert pack(codes, 4).tolist() == [[j | (8 + j) << 4 for j in range(8)]]
-    assert pack(codes & 3, 2).tolist() == [[0b00_00_00_00, 0b01_01_01_01, 0b10_10_10_10, 0b11_11_11_11]]
+def test_packing_is_by_blocks_of_planes() -> None:
+    """Native kernels rely on it: at 4 bits byte j of a block of 64 columns holds column j low and column 32 + j high."""
+    codes = torch.randint(0, 16, (1, 80), dtype=torch.uint8)
+    c = codes[0].tolist()
+    assert pack(codes, 4).tolist() == [[c[j] | c[32 + j] << 4 for j in range(32)] + [c[64 + j] | c[72 + j] << 4 for j in range(8)]]
+    short = torch.arange(16, dtype=torch.uint8).view(1, 16)
+    assert pack(short & 3, 2).tolist() == [[0b00_00_00_00, 0b01_01_01_01, 0b10_10_10_10, 0b11_11_11_11]]
 
 
 def test_packing_refuses_what_it_cannot_hold() -> None:

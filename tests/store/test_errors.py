@@ -166,7 +166,7 @@ def test_a_damaged_store(model: Path, tmp_path: Path) -> None:
 
     with_manifest("{", "cannot be read")
     with_manifest('{"format": "recipe"}', "not the manifest")
-    with_manifest(manifest.replace('"version": 1', '"version": 99'), "version 99", "convert the model again")
+    with_manifest(manifest.replace('"version": 2', '"version": 99'), "version 99", "convert the model again")
     with_manifest(manifest.replace('"experts": 8', '"experts": "many"'), "damaged")
     with_manifest(manifest.replace('"width": 48', '"width": 4000').replace("48", "4000"), "contradicts itself")
     with_manifest(manifest.replace('"quantizer": "', '"quantizer": "x'), "Quantizer")
@@ -233,3 +233,14 @@ def test_a_checkpoint_that_changed_is_converted_anew(model: Path, tmp_path: Path
     second = open_or_convert(model, (4,))
     assert second.path != first.path and second.model_hash != first.model_hash
     assert (second.path / "checksums.bin").read_bytes() != (first.path / "checksums.bin").read_bytes()
+
+
+def test_a_store_of_an_older_version_in_the_cache_is_made_anew(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = open_or_convert(model, (4,)).path
+    manifest = path / "store.json"
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(EngineError, match="version 1"):
+        Store.open(path)
+    assert open_or_convert(model, (4,)).path == path
+    assert Store.open(path).widths == (4,)
