@@ -1,0 +1,192 @@
+"""The native kernels through ctypes: their structs, their functions, and an engine of threads that runs them.
+
+T tokens, R rows, C columns, d hidden.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p, sizeof
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import EngineError
+from engine.events import ACCESS, SPAN
+from engine.kernels.build import built
+
+Floats = npt.NDArray[np.float32]
+
+BFLOAT16, FLOAT16, FLOAT32 = 16, 17, 32
+"""Kinds of plain matrices; those of quantized ones are their bits."""
+ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "relu2": 4}
+
+
+class Matrix(Structure):
+    """native/matrix.h."""
+
+    _fields_ = [
+        ("codes", c_void_p), ("scales", c_void_p), ("bias", c_void_p), ("kind", c_int32), ("bias_kind", c_int32),
+        ("rows", c_int32), ("columns", c_int32), ("padded", c_int32), ("group", c_int32), ("unit", c_float), ("center", c_float),
+    ]  # fmt: skip
+
+
+class Place(Structure):
+    """A matrix in a record, native/expert.h."""
+
+    _fields_ = [
+        ("codes", c_int64), ("scales", c_int64), ("unit", c_int64), ("bias", c_int64), ("rows", c_int32), ("columns", c_int32),
+        ("padded", c_int32), ("group", c_int32), ("center", c_float), ("kind", c_int32), ("bias_kind", c_int32),
+    ]  # fmt: skip
+
+
+class ExpertLayout(Structure):
+    """native/expert.h."""
+
+    _fields_ = [("up", Place), ("down", Place), ("bits", c_int32), ("gated", c_int32), ("interleaved", c_int32), ("activation", c_int32)]
+
+
+class AttentionSpec(Structure):
+    """native/model.h."""
+
+    _fields_ = [
+        ("q", Matrix), ("k", Matrix), ("v", Matrix), ("o", Matrix), ("q_norm", c_void_p), ("k_norm", c_void_p), ("inv_freq", c_void_p),
+        ("q_norm_size", c_int32), ("k_norm_size", c_int32), ("norm_after_rotary", c_int32), ("heads", c_int32), ("kv_heads", c_int32),
+        ("head_dim", c_int32), ("rotated", c_int32), ("interleaved", c_int32), ("window", c_int32),
+        ("scale", c_float), ("clip", c_float), ("rotary_scale", c_float),
+    ]  # fmt: skip
+
+
+class Routing(Structure):
+    """native/router.h."""
+
+    _fields_ = [
+        ("experts", c_int32), ("top_k", c_int32), ("scoring", c_int32), ("normalize", c_int32), ("groups", c_int32), ("top_groups", c_int32),
+        ("epsilon", c_float), ("floor", c_float), ("scale", c_float), ("correction", c_void_p),
+    ]  # fmt: skip
+
+
+class LayerSpec(Structure):
+    """native/model.h."""
+
+    _fields_ = [
+        ("attention_norm", c_void_p), ("mlp_norm", c_void_p), ("attention", AttentionSpec), ("moe", c_int32), ("router", Matrix),
+        ("routing", Routing), ("gate", Matrix), ("up", Matrix), ("down", Matrix), ("mlp_gate", Matrix),
+    ]  # fmt: skip
+
+
+class ModelSpec(Structure):
+    """native/model.h."""
+
+    _fields_ = [
+        ("layers", POINTER(LayerSpec)), ("layer_count", c_int32), ("hidden", c_int32), ("vocabulary", c_int32), ("experts", c_int32),
+        ("activation", c_int32), ("eps", c_float), ("embedding_scale", c_float), ("residual_scale", c_float), ("logits_scale", c_float),
+        ("embedding", Matrix), ("head", Matrix), ("norm", c_void_p), ("layouts", POINTER(ExpertLayout)), ("records", c_void_p),
+        ("layout_of", c_void_p),
+    ]  # fmt: skip
+
+
+class RecordsView(Structure):
+    """native/api.cpp."""
+
+    _fields_ = [
+        ("spans", c_void_p), ("accesses", c_void_p), ("times", POINTER(c_int64)), ("span_count", c_int64), ("access_count", c_int64),
+        ("reached", c_int64),
+    ]  # fmt: skip
+
+
+_SIZES = (Matrix, ExpertLayout, AttentionSpec, LayerSpec, ModelSpec, RecordsView)
+_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "size": (c_int64, (c_int32,)),
+    "engine_new": (c_void_p, (c_char_p, c_int32)),
+    "engine_free": (None, (c_void_p,)),
+    "engine_name": (c_char_p, (c_void_p,)),
+    "engine_threads": (None, (c_void_p, c_int32)),
+    "linear": (None, (c_void_p, POINTER(Matrix), c_void_p, c_void_p, c_int32)),
+    "expert": (None, (c_void_p, c_void_p, POINTER(ExpertLayout), c_void_p, c_void_p, c_int32)),
+    "quantize8": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
+    "quantize16": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
+    "decoder_new": (c_void_p, (c_void_p, POINTER(ModelSpec))),
+    "decoder_free": (None, (c_void_p,)),
+    "decoder_cache": (None, (c_void_p, c_void_p, c_void_p, c_int64)),
+    "decoder_begin": (None, (c_void_p, c_int32, c_int32, c_int64, c_int32)),
+    "decoder_run": (c_int32, (c_void_p, c_int32)),
+    "decoder_expert": (None, (c_void_p, c_int32)),
+    "decoder_chosen": (c_void_p, (c_void_p,)),
+    "decoder_weights": (c_void_p, (c_void_p,)),
+    "decoder_logits": (c_void_p, (c_void_p,)),
+    "decoder_records": (None, (c_void_p, POINTER(RecordsView))),
+    "decoder_drained": (None, (c_void_p,)),
+}
+
+
+class Library:
+    """A loaded library; its functions are attributes, without their prefix. The interpreter is released while one runs."""
+
+    def __init__(self, path: Path) -> None:
+        loaded = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _FUNCTIONS.items():
+            function = getattr(loaded, f"edgemoe_{name}")
+            function.restype, function.argtypes = result, arguments
+            setattr(self, name, function)
+        told = [self.size(i) for i in range(len(_SIZES) + 2)]
+        assert told == [*map(sizeof, _SIZES), SPAN.itemsize, ACCESS.itemsize], "structs differ from the library's"
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+@cache
+def library() -> Library:
+    """The library of these sources, built if need be.
+
+    Raises:
+        EngineError: it cannot be built or loaded.
+    """
+    try:
+        return Library(built())
+    except OSError as error:
+        raise EngineError(f"the native kernels cannot be loaded ({error})") from error
+
+
+class Native:
+    """Threads that run the products: one engine a session. ``products`` names an instruction set, empty for the best.
+
+    Raises:
+        EngineError: there is no library, or this processor does not run ``products``.
+    """
+
+    def __init__(self, threads: int = 1, products: str = "", library_: Library | None = None) -> None:
+        self.library = library_ or library()
+        self.handle = self.library.engine_new(products.encode(), threads)
+        if not self.handle:
+            raise EngineError(f"this processor does not run the {products} kernels")
+        self.name = str(self.library.engine_name(self.handle).decode())
+
+    def set_threads(self, threads: int) -> None:
+        """Compute with that many threads from the next call on; the caller is one of them."""
+        self.library.engine_threads(self.handle, threads)
+
+    def linear(self, matrix: Matrix, x: Floats) -> Floats:
+        """x W^T + bias [T, R] for x [T, C], contiguous."""
+        y = np.empty((len(x), matrix.rows), np.float32)
+        self.library.linear(self.handle, matrix, x.ctypes.data, y.ctypes.data, len(x))
+        return y
+
+    def expert(self, record: int, layout: ExpertLayout, x: Floats) -> Floats:
+        """The expert whose record lies at the address ``record``, applied to x [T, d], contiguous: [T, d]."""
+        y = np.empty((len(x), layout.down.rows), np.float32)
+        self.library.expert(self.handle, record, layout, x.ctypes.data, y.ctypes.data, len(x))
+        return y
+
+    def close(self) -> None:
+        """End the threads."""
+        if self.handle:
+            self.library.engine_free(self.handle)
+            self.handle = None
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,98 @@
+// The functions that engine/kernels/library.py calls. Sizes of the mirrored structs are told, so that a mismatch is found on loading.
+#include "decoder.h"
+
+using namespace edgemoe;
+
+namespace {
+
+struct Engine {
+  Pool pool;
+  Context context;
+  ExpertWork work;
+  Prepared ready;
+  Engine(const Products* products, int threads) : pool(threads), context{products, &pool} {}
+};
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+struct RecordsView {
+  const Span* spans;
+  const Access* accesses;
+  const int64_t* times;
+  int64_t span_count, access_count, reached;
+};
+
+int64_t edgemoe_size(int32_t which) {
+  const int64_t sizes[] = {sizeof(Matrix), sizeof(ExpertLayout), sizeof(AttentionSpec), sizeof(LayerSpec), sizeof(ModelSpec),
+                           sizeof(RecordsView), sizeof(Span), sizeof(Access)};
+  return which >= 0 && which < int32_t(sizeof(sizes) / sizeof(*sizes)) ? sizes[which] : -1;
+}
+
+// Null where this processor has no products of that name; an empty name takes the best.
+Engine* edgemoe_engine_new(const char* products, int32_t threads) {
+  const Products* found = products_named(products);
+  return found == nullptr ? nullptr : new Engine(found, threads);
+}
+
+void edgemoe_engine_free(Engine* engine) { delete engine; }
+
+const char* edgemoe_engine_name(const Engine* engine) { return engine->context.products->name; }
+
+void edgemoe_engine_threads(Engine* engine, int32_t threads) { engine->pool.resize(threads); }
+
+// y[tokens, rows] = x[tokens, columns] W^T + bias
+void edgemoe_linear(Engine* engine, const Matrix* w, const float* x, float* y, int32_t tokens) {
+  engine->ready.set(x, tokens, w->columns, w->columns);
+  linear(engine->context, *w, engine->ready, y, w->rows);
+}
+
+// y[tokens, d] = expert(x[tokens, d])
+void edgemoe_expert(Engine* engine, const uint8_t* record, const ExpertLayout* layout, const float* x, float* y, int32_t tokens) {
+  const int d = layout->up.columns;
+  engine->ready.set(x, tokens, d, d);
+  run_expert(engine->context, engine->work, record, *layout, engine->ready, tokens, y, layout->down.rows);
+}
+
+void edgemoe_quantize8(Engine* engine, const float* x, int32_t columns, int8_t* codes, float* scales, float* sums) {
+  engine->context.products->quantize8(x, columns, codes, scales, sums);
+}
+
+void edgemoe_quantize16(Engine* engine, const float* x, int32_t columns, int16_t* codes, float* scales, float* sums) {
+  engine->context.products->quantize16(x, columns, codes, scales, sums);
+}
+
+Decoder* edgemoe_decoder_new(Engine* engine, const ModelSpec* spec) { return new Decoder(*spec, engine->context); }
+
+void edgemoe_decoder_free(Decoder* decoder) { delete decoder; }
+
+void edgemoe_decoder_cache(Decoder* decoder, float* keys, float* values, int64_t places) { decoder->set_cache(keys, values, places); }
+
+void edgemoe_decoder_begin(Decoder* decoder, int32_t token, int32_t position, int64_t origin, int32_t pass) {
+  decoder->begin(token, position, origin, pass);
+}
+
+int32_t edgemoe_decoder_run(Decoder* decoder, int32_t each) { return decoder->run(each != 0); }
+
+void edgemoe_decoder_expert(Decoder* decoder, int32_t rank) { decoder->expert(rank); }
+
+const int32_t* edgemoe_decoder_chosen(const Decoder* decoder) { return decoder->chosen(); }
+const float* edgemoe_decoder_weights(const Decoder* decoder) { return decoder->weights(); }
+float* edgemoe_decoder_logits(Decoder* decoder) { return decoder->logits(); }
+
+// What was recorded since the last call, until the next call to the decoder.
+void edgemoe_decoder_records(Decoder* decoder, RecordsView* out) {
+  Records& r = decoder->records();
+  *out = {r.spans.data(), r.accesses.data(), r.times, int64_t(r.spans.size()), int64_t(r.accesses.size()), r.reached};
+}
+
+void edgemoe_decoder_drained(Decoder* decoder) {
+  decoder->records().spans.clear();
+  decoder->records().accesses.clear();
+  for (int64_t& t : decoder->records().times) t = 0;
+}
+
+}  // extern "C"
+#pragma GCC visibility pop
