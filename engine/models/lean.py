@@ -1,4 +1,4 @@
-"""A llama-like model as plain data: what a decoder of our own needs to run it, and whether a loaded model is one.
+"""A llama-like model as plain data: what a decoder of our own needs to run it, if it is one (see describe.py).
 
 d hidden, h query heads, n key/value heads, e dimensions a head, r rotated dimensions of a head, E experts, V token ids.
 A token passes: embedding, then each layer (norm, attention, added to the stream; norm, experts and dense or shared MLP, added),
@@ -7,15 +7,10 @@ then the last norm and the head. Norms are root mean square: x / sqrt(mean(x²) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from transformers.integrations.moe import _default_apply_gate
-
-from engine.models.skeleton import Skeleton
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 

@@ -86,9 +86,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def config_of(family: str) -> Any:
-    """The tiny configuration of ``family``."""
-    return getattr(transformers, f"{family}Config")(**{**_BASE, **FAMILIES[family]})
+def config_of(family: str, shape: dict[str, Any] | None = None) -> Any:
+    """The tiny configuration of ``family``, with ``shape`` over it."""
+    return getattr(transformers, f"{family}Config")(**{**_BASE, **FAMILIES[family], **(shape or {})})
 
 
 def model_of(family: str) -> Any:
@@ -97,16 +97,15 @@ def model_of(family: str) -> Any:
 
 
 def save_random(
-    family: str, folder: Path, dtype: torch.dtype = torch.bfloat16, seed: int = 1, shape: dict[str, Any] | None = None, **save: Any
-) -> None:
-    """Save a random model of ``family`` as an ordinary checkpoint; ``shape`` overrides sizes of its tiny configuration.
+    family: str, folder: Path, dtype: torch.dtype = torch.bfloat16, seed: int = 1, shape: dict[str, Any] | None = None,
+    uneven: bool = False, **save: Any,
+) -> None:  # fmt: skip
+    """Save a random model of ``family`` as an ordinary checkpoint; ``shape`` overrides entries of its tiny configuration.
 
     Weights are large enough that experts decide the output and rows differ: at the library's own initialization a wrong
-    expert would pass unnoticed.
+    expert would pass unnoticed. ``uneven`` makes norms and routing biases random too, lest one be left out or taken for another.
     """
-    config = config_of(family)
-    config.update(shape or {})
-    model = model_of(family)(config)
+    model = model_of(family)(config_of(family, shape))
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2:
@@ -116,4 +115,8 @@ def save_random(
     for name, buffer in model.named_buffers():
         if name.endswith("tid2eid"):  # a table of experts by token id; now and then it names one twice
             buffer.copy_(torch.randint(0, 8, buffer.shape, generator=generator))
+    if uneven:
+        for name, tensor in model.state_dict().items():
+            if tensor.dim() == 1 and ("norm" in name or name.endswith("e_score_correction_bias")):
+                tensor.normal_("norm" in name, 0.2, generator=generator)
     model.to(dtype).save_pretrained(folder, **save)
