@@ -23,7 +23,10 @@ class Phase(IntEnum):
 
 
 class SpanKind(IntEnum):
-    """What a span of time was spent on. READ spans lie on I/O lanes (1 and up), all others on lane 0, the token loop."""
+    """What a span of time was spent on. READ spans lie on I/O lanes (1 and up), all others on lane 0, the token loop.
+
+    SHARED is dense MLP layers and shared experts, ACCOUNT the engine's own bookkeeping. Session files hold the numbers: they stay.
+    """
 
     ATTENTION = 0
     ROUTER = 1
@@ -32,6 +35,8 @@ class SpanKind(IntEnum):
     HEAD = 4
     SAMPLE = 5
     READ = 6
+    SHARED = 7
+    ACCOUNT = 8
 
 
 class Outcome(IntEnum):
@@ -79,8 +84,9 @@ TOKEN = np.dtype([
     ("kv_bytes", "<i8"), ("average_bits", "<f4"), ("logprob", "<f4"),
 ])
 """One forward pass and the token it produced. Row 0 of a request is its prefill (``tokens`` = prompt length) and yields the
-first new token; its duration is the TTFT. ``attention`` … ``framework`` are ns and sum to ``duration``; ``io`` is the ns in which
-at least one read was in flight (it overlaps the others). ``average_bits`` is over the experts used by this pass."""
+first new token; its duration is the TTFT. ``attention`` … ``framework`` are ns and sum to ``duration``: ``attention`` takes in SHARED
+spans, ``framework`` ACCOUNT spans and what no span names. ``io`` is the ns in which at least one read was in flight (it overlaps the
+others). ``average_bits`` is over the experts used by this pass."""
 
 MISSES = tuple(outcome.name.lower() for outcome in Outcome if outcome != Outcome.HIT)
 """Columns of ``tokens``: experts used that were not resident, by cause."""
@@ -165,7 +171,11 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class ModelInfo(Message, frozen=True):
-    """What is loaded. ``record_bytes`` is an expert's size by bits, as stored and as held."""
+    """What is loaded. ``record_bytes`` is an expert's size by bits, as stored and as held.
+
+    ``kernel`` is the instruction set that multiplies experts, or torch, and ``kernel_note`` then one sentence on why; ``decode`` is what
+    runs a token: native or transformers.
+    """
 
     name: str
     architecture: str
@@ -186,6 +196,8 @@ class ModelInfo(Message, frozen=True):
     dtype: str
     vocabulary: int
     context: int
+    kernel_note: str = ""
+    decode: str = "transformers"
 
 
 class Machine(Message, frozen=True):

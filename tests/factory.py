@@ -57,6 +57,7 @@ class _Run:
     experts: int
     top_k: int
     seed: int
+    native: bool = False
     now: int = 40_000_000
     resident: OrderedDict[tuple[int, int], int] = field(default_factory=OrderedDict)
     rows: dict[str, list[tuple]] = field(default_factory=lambda: {name: [] for name in TABLES})
@@ -89,8 +90,11 @@ class _Run:
         spent = dict.fromkeys(SpanKind, 0)
         evictions = demand = 0
         for layer in range(self.layers):
-            self._span(spent, SpanKind.ATTENTION, row, layer, int(self.random.integers(80_000, 160_000)) * (1 + prefill))
-            self._span(spent, SpanKind.ROUTER, row, layer, int(self.random.integers(9_000, 20_000)))
+            self._work(spent, SpanKind.ATTENTION, row, layer, 80_000, 160_000, 1 + prefill)
+            self._work(spent, SpanKind.ROUTER, row, layer, 9_000, 20_000)
+            if self.native:
+                self._work(spent, SpanKind.ACCOUNT, row, layer, 20_000, 60_000)
+                self._work(spent, SpanKind.SHARED, row, layer, 60_000, 80_000)
             chosen = self.random.choice(self.experts, min(self.experts, self.top_k * (1 + prefill)), replace=False, p=self.odds[layer])
             missed: list[int] = []
             for rank, expert in enumerate(chosen.tolist()):
@@ -103,24 +107,31 @@ class _Run:
             evictions += self._read(spent, row, layer, missed, bits)
             demand += len(missed) * RECORD_BYTES[bits]
             for expert in chosen.tolist():
-                self._span(spent, SpanKind.EXPERT, row, layer, int(self.random.integers(40_000, 60_000)), expert, bits)
-        self._span(spent, SpanKind.HEAD, row, -1, 300_000)
-        self._span(spent, SpanKind.SAMPLE, row, -1, 60_000)
-        self.now += 50_000
+                self._work(spent, SpanKind.EXPERT, row, layer, 40_000, 60_000, 1, expert, bits)
+        self._work(spent, SpanKind.HEAD, row, -1, 300_000, 300_001)
+        self._work(spent, SpanKind.SAMPLE, row, -1, 60_000, 60_001)
+        self.now += 10_000 if self.native else 50_000
         held = {width: sum(RECORD_BYTES[b] for b in self.resident.values() if b == width) for width in (2, 4, 8, 16)}
         duration = self.now - start
-        framework = duration - sum(spent[kind] for kind in SpanKind if kind != SpanKind.READ)
+        framework = duration - sum(spent[kind] for kind in SpanKind if kind not in (SpanKind.READ, SpanKind.ACCOUNT))
         self.rows["tokens"].append((
             request, int(self.random.integers(4096)), tokens, Phase.PREFILL if prefill else Phase.DECODE, start, duration,
-            spent[SpanKind.ATTENTION], spent[SpanKind.ROUTER], spent[SpanKind.EXPERT], spent[SpanKind.STALL], spent[SpanKind.HEAD],
-            spent[SpanKind.SAMPLE], framework, spent[SpanKind.STALL], *(counts[outcome] for outcome in Outcome), evictions,
-            demand, 0, 0, self.budget, sum(held.values()), held[2], 0, held[4], held[8], held[16], 4096 * (row + len(PROMPT)),
+            spent[SpanKind.ATTENTION] + spent[SpanKind.SHARED], spent[SpanKind.ROUTER], spent[SpanKind.EXPERT], spent[SpanKind.STALL],
+            spent[SpanKind.HEAD], spent[SpanKind.SAMPLE], framework, spent[SpanKind.STALL], *(counts[outcome] for outcome in Outcome),
+            evictions, demand, 0, 0, self.budget, sum(held.values()), held[2], 0, held[4], held[8], held[16], 4096 * (row + len(PROMPT)),
             float(bits), float(-self.random.exponential()),
         ))  # fmt: skip
         self.rows["samples"].append((
             self.now, 500_000_000 + row * 1000, self.budget, sum(held.values()), self.budget, 4096 * row, self.read, 3, 8 << 30, 95.0,
         ))  # fmt: skip
         self.pieces.append(WORDS[row % len(WORDS)])
+
+    def _work(
+        self, spent: dict, kind: SpanKind, row: int, layer: int, least: int, most: int, times: int = 1, expert: int = -1, bits: int = 0
+    ) -> None:
+        """A span of ``least`` to ``most`` ns; a third of that where the decode is native."""
+        duration = int(self.random.integers(least, most)) * times
+        self._span(spent, kind, row, layer, duration // 3 if self.native else duration, expert, bits)
 
     def _span(self, spent: dict, kind: SpanKind, row: int, layer: int, duration: int, expert: int = -1, bits: int = 0) -> None:
         self.rows["spans"].append((self.now, duration, row, layer, expert, kind, 0, bits, 0, 0))
@@ -160,9 +171,14 @@ class _Run:
         return evicted
 
 
-def make_messages(layers: int = 8, experts: int = 16, top_k: int = 2, tokens: int = 50, seed: int = 0) -> Iterator[Notice]:
-    """One session of two requests (``tokens`` rows in all, two of them prefills); halfway the expert bits change from 4 to 8."""
-    run, settings, model = _Run(layers, experts, top_k, seed), defaults(), make_model(layers, experts, top_k)
+def make_messages(
+    layers: int = 8, experts: int = 16, top_k: int = 2, tokens: int = 50, seed: int = 0, native: bool = False
+) -> Iterator[Notice]:
+    """One session of two requests (``tokens`` rows in all, two of them prefills); halfway the expert bits change from 4 to 8.
+
+    ``native``: as the native decoder records it, in short spans, with shared experts and bookkeeping between them.
+    """
+    run, settings, model = _Run(layers, experts, top_k, seed, native), defaults(), make_model(layers, experts, top_k)
     effective = {**settings, "budget": run.budget, "eviction": "lru", "compute_threads": 1, "dtype": "float32"}
     yield Opened(protocol=PROTOCOL, version="0.1.0", wall=1_790_000_000.0, pid=1234, machine=make_machine())
     yield State(time=1_000, state="loading")
@@ -187,10 +203,10 @@ def make_messages(layers: int = 8, experts: int = 16, top_k: int = 2, tokens: in
 
 
 def make_recording(
-    layers: int = 8, experts: int = 16, top_k: int = 2, tokens: int = 50, seed: int = 0, path: Path | None = None
+    layers: int = 8, experts: int = 16, top_k: int = 2, tokens: int = 50, seed: int = 0, path: Path | None = None, native: bool = False
 ) -> Recording:
     """A recording of ``make_messages``, in memory or (``path``) in a session file."""
     recording = Recording(path=path) if path else Recording()
-    for message in make_messages(layers, experts, top_k, tokens, seed):
+    for message in make_messages(layers, experts, top_k, tokens, seed, native):
         recording.append(message)
     return recording

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 PARTS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
-    ("attention and other", "attention", ("attention", "head", "sampling"), "Attention and the rest of the skeleton, head and sampling"),
+    ("attention and other", "attention", ("attention", "head", "sampling"),
+     "Attention, shared experts and the rest of the skeleton, head and sampling"),
     ("router", "router", ("router",), "Gates: which experts each token goes to"),
     ("expert compute", "compute", ("compute",), "Multiplying with expert weights"),
     ("demand stall", "stall", ("stall",), "The token loop waited for expert weights to be read"),
-    ("framework", "framework", ("framework",), "What is left of the token's time: the program around the model"),
-)
+    ("framework", "framework", ("framework",),
+     "What is left of the token's time: the program around the model, and the engine's bookkeeping"),
+)  # fmt: skip
 """Name, theme role, columns of ``tokens`` (ns), help."""
 
 

@@ -235,7 +235,7 @@ class TimelinePanel(TimePanel):
 
     @Slot(object)
     def _show_figures(self, scope: object) -> None:
-        self.stats.show_scope(self.recording, scope, selected=scope == self.range())  # type: ignore[arg-type]
+        self.stats.show_scope(self.recording, self.totals, scope, selected=scope == self.range())  # type: ignore[arg-type]
 
     @Slot()
     def _left(self) -> None:

@@ -17,11 +17,12 @@ from views.lanes import Lane
 from views.spantotals import SpanTotals
 from views.theme import Theme
 from views.timeaxis import Window, rows_within, token_ends
-from views.timeline_shades import DIMMED, FRAMEWORK, SHADES, bins, code, coverage, palette, snapped, stacked
+from views.timeline_shades import DIMMED, FRAMEWORK, READ, SHADE_OF, SHADES, averaged, bins, code, coverage, palette, snapped, stacked
 
 READABLE = 18  # px: no text in a slice below
+SMALL = 2  # px: where slices below take most of the compute lane, it tells what each token's time went to, not when
 SEPARATE = 4  # px: slices from this on are set apart by a gap
-PARTS = ("attention", "router", "compute", "stall", "head", "sampling", "framework")  # columns of tokens by shade
+PARTS = ("attention", "router", "compute", "stall", "head", "sampling", "framework")  # columns of tokens
 REACH = 2  # px beside a slice at which it is still pointed at
 MOST_TEXTS = 400
 
@@ -75,15 +76,21 @@ class Picture:
         inside = np.flatnonzero((x1 >= 0) & (x0 <= self.width))
         self.rows = rows.take(inside)  # faster by far than an index for structured rows
         self._lane, self._source = self._placed()
-        self._shade = np.where(self.rows["kind"] == SpanKind.READ, self.rows["outcome"], self.rows["kind"]).astype(np.int64)[self._source]
+        kind = self.rows["kind"]
+        self._shade = np.where(kind == SpanKind.READ, self.rows["outcome"], SHADE_OF[kind])[self._source]
         self._x0, self._x1 = x0[inside[self._source]], x1[inside[self._source]]
         covered = self._covered(slice(None))
         tokens, compute = self._number("tokens"), self._number("compute")
         left, right = snapped(self.x_of(self._starts), self.x_of(self._ends))
         covered[tokens] = coverage(self._phases(), left, right, SHADES, self.width)
-        covered[compute, FRAMEWORK] = np.maximum(0, covered[tokens].sum(axis=0) - covered[compute].sum(axis=0))
+        covered[compute, FRAMEWORK] += np.maximum(0, covered[tokens].sum(axis=0) - covered[compute].sum(axis=0))
+        self._single = self._lane != compute
+        if not self._crowded(compute, float(covered[tokens].sum())):
+            self._single[:] = True
+        else:
+            covered[compute] = averaged(covered[compute], left, right)
         self._stack(covered)
-        self._part(self._lane, self._x0, self._x1)
+        self._part(self._lane[self._single], self._x0[self._single], self._x1[self._single])
         self._part(np.full(len(left), tokens), left, right)
 
     def draw_totals(self, totals: SpanTotals) -> None:
@@ -97,14 +104,14 @@ class Picture:
 
         parts = np.zeros((len(begins) + 1, len(self.lanes), SHADES))  # one more bin, for where there is no token
         layers = [lane.index + 1 for lane in self.lanes if lane.kind == "layer"]
-        work = binned(self._some(totals.work, layers[0], layers[-1] + 1)) if layers else None
-        reads = binned(self._some(totals.reads, 0, totals.slots))
+        work = binned(self._some(totals.work[:, layers[0] : layers[-1] + 1])) if layers else None
+        reads = binned(self._some(totals.reads[:, : totals.slots]))
         for number, lane in enumerate(self.lanes):
             match lane.kind:
                 case "tokens":
                     values = binned(np.stack([duration * prefill, duration * ~prefill], axis=1))
                 case "compute":
-                    values = binned(np.stack([table.column(name, self.low, self.high) for name in PARTS], axis=1))
+                    values = binned(self._parts(totals))
                 case "layer":
                     values = work[:, lane.index + 1 - layers[0]]
                 case _:
@@ -142,13 +149,13 @@ class Picture:
         if not self.detailed:
             return
         left, right = np.clip(self._x0, 0, self.width), np.clip(self._x1, 0, self.width)
-        for number in np.flatnonzero(right - left >= READABLE * self.ratio)[:MOST_TEXTS].tolist():
+        for number in np.flatnonzero(self._single & (right - left >= READABLE * self.ratio))[:MOST_TEXTS].tolist():
             yield self._slice(number), float(left[number]), float(right[number]), int(self._shade[number])
 
     def at(self, lane: Lane, x: float) -> Slice | None:
         """The slice under ``x`` px of a lane, or the nearest very close to it; the pass where there is none."""
         if lane.kind != "tokens" and self.detailed:
-            here = np.flatnonzero(self._lane == self.lanes.index(lane))
+            here = np.flatnonzero(self._single & (self._lane == self.lanes.index(lane)))
             gap = np.maximum(0, np.maximum(self._x0[here] - x, x - self._x1[here]))
             near = np.flatnonzero(gap <= REACH)
             if len(near):
@@ -180,13 +187,18 @@ class Picture:
                 of_layer[lane.index] = number
             elif lane.kind == "slot":
                 of_slot[lane.index] = number
-        work = np.flatnonzero(kind < SpanKind.READ)
+        work = np.flatnonzero(kind != SpanKind.READ)
         parts = [(np.full(len(work), self._number("compute")), work), (of_layer[layer[work]], work)]
-        reads = np.flatnonzero((kind == SpanKind.READ) & (self.rows["outcome"] < SHADES))
+        reads = np.flatnonzero((kind == SpanKind.READ) & (self.rows["outcome"] < len(READ)))
         parts.append((of_slot[slot[reads]], reads))
         lane, source = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         shown = lane >= 0
         return lane[shown], source[shown]
+
+    def _crowded(self, number: int, width: float) -> bool:
+        """Whether slices too small to be told apart take most of a lane that is ``width`` px of tokens."""
+        taken = (np.minimum(self._x1, self.width) - np.maximum(self._x0, 0))[self._lane == number]
+        return float(taken[taken < SMALL * self.ratio].sum()) > width / 2
 
     def _phases(self) -> np.ndarray:
         return self.recording.tokens.column("phase", self.low, self.high).astype(np.int64)
@@ -223,9 +235,15 @@ class Picture:
         rows = (self.rows["layer"] == expert[0]) & (self.rows["expert"] == expert[1])
         return np.flatnonzero(rows[self._source])
 
-    def _some(self, sums: np.ndarray, first: int, last: int) -> np.ndarray:
+    def _parts(self, totals: SpanTotals) -> np.ndarray:
+        """ns of each token by shade, [tokens, SHADES]: the table counts what is shared as attention."""
+        attention, *others = (self.recording.tokens.column(name, self.low, self.high) for name in PARTS)
+        shared = self._some(totals.shared)
+        return np.stack([attention - shared, shared, *others], axis=1)
+
+    def _some(self, sums: np.ndarray) -> np.ndarray:
         """Rows of the totals for the tokens shown; zeros for those not counted yet."""
-        values = sums[self.low : self.high, first:last]
+        values = sums[self.low : self.high]
         return np.concatenate([values, np.zeros((self.high - self.low - len(values), *values.shape[1:]), values.dtype)])
 
     def _slice(self, number: int) -> Slice:

@@ -14,10 +14,16 @@ from engine.events import Outcome, SpanKind
 from views.colors import argb, mix, readable
 from views.theme import Theme
 
-WORK = ("attention", "router", "compute", "stall", "head", "head", "framework")  # by SpanKind, then what is left of a pass
+KINDS = (
+    SpanKind.ATTENTION, SpanKind.SHARED, SpanKind.ROUTER, SpanKind.EXPERT, SpanKind.STALL, SpanKind.HEAD, SpanKind.SAMPLE, SpanKind.ACCOUNT,
+)  # fmt: skip
+"""Work of the token loop by shade; what no span names of a pass looks like the last."""
+WORK = ("attention", "shared", "router", "compute", "stall", "head", "head", "framework")  # role by shade
 READ = ("hit", "first_touch", "capacity", "mispredicted", "late")  # by Outcome
-FRAMEWORK = int(SpanKind.READ)
 SHADES = len(WORK)
+FRAMEWORK = SHADES - 1
+SHADE_OF = np.full(256, FRAMEWORK)  # by SpanKind, those of later versions too
+SHADE_OF[list(KINDS)] = np.arange(SHADES)
 DIM = 0.28  # share of the colour over the base where it recedes
 DIMMED = 16  # from a code to that of its receding colour
 
@@ -74,6 +80,16 @@ def stacked(shares: np.ndarray, height: int) -> np.ndarray:
     for kind in range(shares.shape[1]):
         shade += edges[:, kind, None] <= level
     return shade
+
+
+def averaged(covered: np.ndarray, x0: np.ndarray, x1: np.ndarray) -> np.ndarray:
+    """Coverage [K, W] with that of each token (px ``x0`` to ``x1``, in order) spread evenly over it."""
+    width = covered.shape[1]
+    begins, owner = bins(x0, x1, width)
+    sums = np.zeros((len(covered), len(begins) + 1), covered.dtype)  # one more, for where there is no token
+    pixels = np.flatnonzero(owner >= 0)
+    np.add.at(sums, (slice(None), owner[pixels]), covered[:, pixels])
+    return (sums / np.maximum(1, np.bincount(owner[pixels], minlength=len(begins) + 1)))[:, owner]
 
 
 def bins(x0: np.ndarray, x1: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

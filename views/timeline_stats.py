@@ -7,6 +7,7 @@ from PySide6.QtCore import QObject
 from engine.recording.recording import Recording
 from engine.recording.statistics import Statistics, summarize
 from views.legend import Entry, Legend
+from views.spantotals import SpanTotals
 from views.theme import Theme
 from views.timeaxis import Window, rows_within
 from views.units import format_duration, format_read
@@ -25,15 +26,18 @@ AHEAD = (
     Entry("late", "late", "0000", help="Reads that were begun ahead, but not in time"),
 )
 """Told from the first time on that there are any."""
+SHARED = "shared"
 WORK = (
     ("attention", "attention", ("attention",), "Attention and what else is attributed to it"),
+    (SHARED, "shared", (), "Shared experts and dense layers: weights that every token needs"),
     ("router", "router", ("router",), "Gates: which experts each token goes to"),
     ("experts", "compute", ("compute",), "Multiplying with expert weights"),
     ("stall", "stall", ("stall",), "The token loop waited for expert weights to be read"),
     ("head", "head", ("head", "sampling"), "Output head and the choice of the next token"),
-    ("framework", "framework", ("framework",), "What is left of the token's time: the program around the model"),
-)
-"""Name, theme role, columns of ``tokens``, help; shares are of the time of all passes."""
+    ("framework", "framework", ("framework",), "What is left of the token's time: the program around the model, and the engine's "
+     "bookkeeping"),
+)  # fmt: skip
+"""Name, theme role, columns of ``tokens``, help; shares are of the time of all passes. SHARED is told where there is any."""
 
 
 NOTHING = "0 B"
@@ -44,20 +48,21 @@ class TimelineStats(QObject):
 
     def __init__(self, theme: Theme, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        shares = (Entry(name, role, "0%", help=f"{text}; share of the tokens' time") for name, role, _, text in WORK)
-        self.figures, self.work = Legend(theme, FIGURES), Legend(theme, tuple(shares))
+        self._shares = tuple(Entry(name, role, "0%", help=f"{text}; share of the tokens' time") for name, role, _, text in WORK)
+        self.figures, self.work = Legend(theme, FIGURES), Legend(theme)
 
     def restyle(self, theme: Theme) -> None:
         for legend in (self.figures, self.work):
             legend.restyle(theme)
 
-    def show_scope(self, recording: Recording, window: Window, selected: bool) -> None:
+    def show_scope(self, recording: Recording, totals: SpanTotals, window: Window, selected: bool) -> None:
         """Write the figures of a window, ns."""
         told = figures(summarize(recording, window[0] + 1, window[1] - 1), window, selected)
         shown = self.figures.entries
         self.figures.set_entries((*FIGURES, *(entry for entry in AHEAD if told[entry.name] not in ("0", NOTHING) or entry in shown)))
         self.figures.set_values(told)
-        self.work.set_values({name: f"{share:.0%}" for name, share in work_shares(recording, window).items()})
+        self.work.set_entries(tuple(entry for entry in self._shares if entry.name != SHARED or totals.shared.any()))
+        self.work.set_values({name: f"{share:.0%}" for name, share in work_shares(recording, totals, window).items()})
 
 
 def figures(told: Statistics, window: Window, selected: bool) -> dict[str, str]:
@@ -72,12 +77,13 @@ def figures(told: Statistics, window: Window, selected: bool) -> dict[str, str]:
     }  # fmt: skip
 
 
-def work_shares(recording: Recording, window: Window) -> dict[str, float]:
+def work_shares(recording: Recording, totals: SpanTotals, window: Window) -> dict[str, float]:
     """Share of the passes' time by the names of WORK, 0 to 1; nothing where there is no pass."""
     low, high = rows_within(recording, window)
     total = float(recording.tokens.column("duration", low, high).sum())
     if not total:
         return {}
-    return {
-        name: sum(float(recording.tokens.column(column, low, high).sum()) for column in columns) / total for name, _, columns, _ in WORK
-    }  # fmt: skip
+    sums = {name: sum(float(recording.tokens.column(column, low, high).sum()) for column in columns) for name, _, columns, _ in WORK}
+    sums[SHARED] = float(totals.shared[low:high].sum())
+    sums["attention"] -= sums[SHARED]
+    return {name: time / total for name, time in sums.items()}

@@ -12,7 +12,11 @@ from views.units import format_duration, format_read
 
 NAMES = {
     SpanKind.ATTENTION: "attention", SpanKind.ROUTER: "router", SpanKind.EXPERT: "expert", SpanKind.STALL: "stall",
-    SpanKind.HEAD: "head", SpanKind.SAMPLE: "sampling", SpanKind.READ: "read",
+    SpanKind.HEAD: "head", SpanKind.SAMPLE: "sampling", SpanKind.READ: "read", SpanKind.SHARED: "shared", SpanKind.ACCOUNT: "account",
+}  # fmt: skip
+TOLD = {
+    SpanKind.EXPERT: "Expert compute", SpanKind.STALL: "Stall, waiting for", SpanKind.SHARED: "Shared experts or dense layer",
+    SpanKind.ACCOUNT: "The engine's own bookkeeping",
 }  # fmt: skip
 LONGEST = 40  # characters of a token's text
 
@@ -46,7 +50,7 @@ def token_names(recording: Recording, token: int) -> tuple[str, ...]:
 def told(recording: Recording, span: np.void) -> str:
     """One line about a span."""
     kind, layer, expert = int(span["kind"]), int(span["layer"]), int(span["expert"])
-    name = {SpanKind.EXPERT: "Expert compute", SpanKind.STALL: "Stall, waiting for"}.get(kind, NAMES.get(kind, "other").capitalize())
+    name = TOLD.get(kind, NAMES.get(kind, "other").capitalize())
     where = ", ".join([f"layer {layer}"] * (layer >= 0) + [f"expert {expert}"] * (expert >= 0))
     parts = [f"{name} {where}".strip() if kind == SpanKind.STALL else ": ".join(filter(None, (name, where)))]
     if span["bits"]:

@@ -86,7 +86,7 @@ def spans(rows: Iterable[tuple[int, int, int]]) -> Recording:
 
 
 def test_every_span_is_there_once_and_exactly(tmp_path: Path) -> None:
-    recording = make_recording()
+    recording = make_recording(native=True)
     events = exported(recording, tmp_path)
     assert Counter(map(as_span, slices(events))) == wanted(recording)
     assert_well_nested(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -96,3 +97,12 @@ def test_revision_grows_with_every_message() -> None:
     recording = Recording()
     recording.append(Batch(tables={}, pieces=[], lost=3))
     assert (recording.revision, recording.lost) == (1, 3)
+
+
+def test_a_model_told_before_it_was_said_what_decodes_it_is_read() -> None:
+    """Fields at the end that older sessions lack take their defaults."""
+    ready = next(message for message in make_messages() if isinstance(message, Ready))
+    told = msgspec.msgpack.decode(encode(ready))
+    del told["model"]["kernel_note"], told["model"]["decode"]
+    old = decode_notice(msgspec.msgpack.encode(told))
+    assert isinstance(old, Ready) and (old.model.kernel_note, old.model.decode) == ("", "transformers")

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QApplication, QLabel
 from engine.events import SPAN, Outcome, SpanKind
 from engine.recording.recording import Recording
 from engine.recording.statistics import summarize
-from tests.factory import make_recording
+from tests.factory import _Run, make_recording
 from views import timeline
 from views.lanes import Lanes
 from views.latency import LatencyPanel
@@ -20,7 +20,7 @@ from views.theme import Theme
 from views.timeaxis import token_window
 from views.timeline import HINT, TimelinePanel
 from views.timeline_canvas import LEFT
-from views.timeline_shades import bins, code, colors, coverage, stacked
+from views.timeline_shades import FRAMEWORK, SHADE_OF, averaged, bins, code, colors, coverage, stacked
 from views.timeline_text import names, told
 
 
@@ -98,6 +98,12 @@ def test_bins_are_never_below_a_pixel_and_leave_pauses():
     assert owner.tolist() == [0, 1, -1, -1, 2, 2, -1]
 
 
+def test_averages_keep_each_tokens_sum():
+    covered = np.array([[1.0, 0, 0, 0.5, 0], [0, 1.0, 1.0, 0.5, 0]])
+    even = averaged(covered, np.array([0.0, 3.0]), np.array([3.0, 4.0]))
+    assert even == pytest.approx(np.array([[1 / 3, 1 / 3, 1 / 3, 0.5, 0], [2 / 3, 2 / 3, 2 / 3, 0.5, 0]]))
+
+
 def test_every_colour_can_be_told_from_the_ground(theme: Theme):
     assert all(color != theme.base for color in colors(theme))
     last = code("tokens", 1)
@@ -128,7 +134,7 @@ def test_totals_are_the_sums_of_the_spans(recording, monkeypatch):
         pass
     table = recording.tokens
     for kind, name in ((SpanKind.ATTENTION, "attention"), (SpanKind.STALL, "stall"), (SpanKind.EXPERT, "compute"), (SpanKind.HEAD, "head")):
-        assert totals.work[: len(table), :, kind].sum(axis=1) == pytest.approx(table.column(name))
+        assert totals.work[: len(table), :, SHADE_OF[kind]].sum(axis=1) == pytest.approx(table.column(name))
     assert totals.spans.sum() == len(recording.spans)
     rows = recording.spans.rows()
     reads = rows[rows["kind"] == SpanKind.READ]
@@ -309,9 +315,76 @@ def test_far_out_totals_stand_for_spans(panel, monkeypatch, recording):
     x = panel.canvas.x_of(sum(token_window(recording, 20)) / 2)
     shades = picture._rows(picture._codes, picture.lanes.index(lane))[:, int(x - LEFT)]
     row = recording.tokens.rows(20, 21)[0]
-    assert (shades == code("compute", SpanKind.STALL)).mean() == pytest.approx(row["stall"] / row["duration"], abs=0.03)
+    assert (shades == code("compute", SHADE_OF[SpanKind.STALL])).mean() == pytest.approx(row["stall"] / row["duration"], abs=0.03)
     found = panel.canvas.slice_at(QPointF(x, lane.top + 5))
     assert found.token == 20 and found.span is None
+
+
+@pytest.fixture
+def native(make_panel) -> TimelinePanel:
+    """Over a run of the native decoder: short spans, shared experts, and bookkeeping between them."""
+    panel = make_panel(TimelinePanel, make_recording(tokens=60, native=True), size=(620, 400))
+    panel.tick()
+    return panel
+
+
+def test_shared_experts_and_bookkeeping_are_work_of_the_token_loop(native):
+    zoom(native, 40)
+    native.canvas.fold()
+    native.tick()
+    picture, table = native.canvas.picture, native.recording.tokens
+    for kind in (SpanKind.SHARED, SpanKind.ACCOUNT):
+        span = longest(spans_of(native, 40, kind))
+        at = place(native, span)
+        assert native.canvas.slice_at(at).span == span
+        assert native.canvas.slice_at(QPointF(at.x(), lane_of(native, "layer", int(span["layer"])).top + 3)).span == span
+        codes = picture._rows(picture._codes, picture.lanes.index(lane_of(native, "compute")))
+        assert (codes[:, round(at.x() - LEFT)] == code("compute", SHADE_OF[kind])).all()
+        assert told(native.recording, span).startswith({7: "Shared experts or dense layer: layer", 8: "The engine's own book"}[kind])
+    accounted = sum(spans_of(native, 40, SpanKind.ACCOUNT)["duration"].tolist())
+    assert 0 < accounted < table.column("framework", 40, 41)[0]
+    assert native.totals.work[40, :, FRAMEWORK].sum() == accounted
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_shared_time_is_told_apart_from_attention_near_and_far(native, monkeypatch, far):
+    if far:
+        monkeypatch.setattr(timeline, "MOST_SPANS", 100)
+    native.navigator.fit()
+    native.tick()
+    native._figures.flush()
+    rows, spans = native.recording.tokens.rows(), native.recording.spans.rows()
+    shared = spans["duration"][spans["kind"] == SpanKind.SHARED].sum()
+    assert native.stats.work.values["shared"] == f"{shared / rows['duration'].sum():.0%}" != "0%"
+    assert native.stats.work.values["attention"] == f"{(rows['attention'].sum() - shared) / rows['duration'].sum():.0%}"
+    picture = native.canvas.picture
+    codes = picture._rows(picture._codes, picture.lanes.index(lane_of(native, "compute")))
+    drawn = (codes == code("compute", SHADE_OF[SpanKind.SHARED])).sum() / (codes > 0).sum()
+    assert drawn == pytest.approx(shared / rows["duration"].sum(), abs=0.02)
+
+
+def test_what_does_not_occur_is_not_in_the_legend(panel, native):
+    for shown, there in ((panel, False), (native, True)):
+        shown._figures.flush()
+        assert ("shared" in {entry.name for entry in shown.stats.work.entries}) is there
+
+
+def test_followed_tokens_of_tiny_slices_are_drawn_evenly(make_panel, monkeypatch):
+    post = _Run.__post_init__
+    monkeypatch.setattr(_Run, "__post_init__", lambda run: (post(run), setattr(run, "capacity", 1000)))
+    panel = make_panel(TimelinePanel, make_recording(tokens=150, native=True), size=(620, 400))
+    panel.tick()
+    picture, lane = panel.canvas.picture, lane_of(panel, "compute")
+    codes = picture._rows(picture._codes, picture.lanes.index(lane))
+    for token in (135, 140, 145):
+        start, end = token_window(panel.recording, token)
+        columns = codes[:, int(panel.canvas.x_of(start) - LEFT) + 2 : int(panel.canvas.x_of(end) - LEFT) - 3]
+        assert (columns == columns[:, :1]).all(), "one look for all of a token"
+    x = panel.canvas.x_of(sum(token_window(panel.recording, 140)) / 2)
+    found = panel.canvas.slice_at(QPointF(x, lane.top + 5))
+    assert found.span is None and found.token == 140
+    zoom(panel, 140)
+    assert panel.canvas.slice_at(place(panel, longest(spans_of(panel, 140, SpanKind.EXPERT)))).span is not None
 
 
 def test_a_setting_change_is_marked(panel):
