@@ -18,7 +18,7 @@ class StatusBar(QStatusBar):
         super().__init__(parent)
         self.setSizeGripEnabled(False)
         self.path = self._label("Folder of the model", 1)
-        self.kernel = self._label("Kernel that multiplies quantized experts")
+        self.kernel = self._label("What multiplies expert weights, and what runs the model while decoding")
         self.reads = self._label("Whether expert reads bypass the page cache")
         self.lost = self._label("Records dropped because the window could not keep up")
         self.file = self._label("Where this session is recorded")
@@ -26,7 +26,7 @@ class StatusBar(QStatusBar):
     def show_recording(self, recording: Recording) -> None:
         model = recording.model
         self._set(self.path, _short(model.path, 46) if model else "", model.path if model else "")
-        self._set(self.kernel, f"Kernel: {model.kernel}" if model else "")
+        self._set(self.kernel, f"{model.kernel} · {model.decode} decode" if model else "", model.kernel_note if model else "")
         self._set(self.reads, ("Direct I/O" if model.direct_io else "No direct I/O: page cache dropped") if model else "")
         self._alarm(self.reads, bool(model and not model.direct_io))
         self._set(self.lost, f"{recording.lost:,} records lost")

@@ -90,6 +90,30 @@ def test_runs_pauses_steps_and_stops(ready: Window, qtbot) -> None:
     assert not ready.actions_["stop"].isEnabled()
 
 
+def test_the_status_bar_says_what_computes_and_a_banner_says_once_why_it_is_slow(make: Make, qtbot) -> None:
+    window = make()
+
+    def load(name: str) -> str:
+        window.begin(Path(f"/models/{name}"), autorun=False)
+        qtbot.waitUntil(lambda: window.live.can_run)
+        return window.status.kernel.text()
+
+    assert load("scripted") == "AVX2 · native decode" and not window.banners.text("kernel")
+    assert load("torch") == "torch · transformers decode"
+    assert window.banners.text("kernel") == (
+        "Native kernels are not built: no C++ compiler was found. Experts run through torch, slower."
+    )
+    assert "no C++ compiler" in window.status.kernel.toolTip()
+    window.banners.clear("kernel")
+    load("torch")
+    assert not window.banners.text("kernel"), "once is enough"
+    window.close()
+    again = make()
+    again.begin(Path("/models/torch"), autorun=False)
+    qtbot.waitUntil(lambda: again.live.can_run)
+    assert not again.banners.text("kernel")
+
+
 def test_autorun_starts_what_the_prompt_says(make: Make, qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
     window = make()
     monkeypatch.setattr(window, "prompt", lambda: "a first sample")
