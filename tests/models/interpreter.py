@@ -1,6 +1,6 @@
 """A Lean description run by plain torch: slow, and near enough to its own words to be read as their meaning.
 
-T tokens, L tokens held, k experts a token, d hidden, h query heads, n key/value heads, e dimensions a head, V token ids.
+T tokens, L tokens held, k experts a token, d hidden, ff expert width, h query heads, n key/value heads, e dimensions a head, V token ids.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from engine.models.lean import Attention, Layer, Lean, Mlp, Rotary, Router
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu, "gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu, "relu2": lambda x: F.relu(x) ** 2,
 }  # fmt: skip
-Experts = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # (MoE layer, hidden [T, d], index [T, k], weights [T, k]) -> [T, d]
+Expert = Callable[[int, int], tuple[Tensor, Tensor]]  # (MoE layer, expert) -> its gate and up rows [2·ff, d], its down rows [d, ff]
 
 
 class Interpreter:
     """One sequence: every call takes the tokens that follow those it was given before."""
 
-    def __init__(self, lean: Lean, experts: Experts) -> None:
-        self.lean, self.experts = lean, experts
+    def __init__(self, lean: Lean, expert: Expert) -> None:
+        self.lean, self.expert = lean, expert
         self.cache: list[tuple[Tensor, Tensor]] = []  # keys and values [n, L, e] of each layer
 
     def __call__(self, ids: Tensor) -> Tensor:
@@ -71,15 +71,24 @@ class Interpreter:
         return self._norm(x.unflatten(-1, (-1, len(weight))), weight).flatten(-2)
 
     def _feed(self, layer: Layer, x: Tensor) -> Tensor:
-        beside = torch.zeros_like(x) if layer.mlp is None else self._mlp(layer.mlp, x)
+        out = torch.zeros_like(x) if layer.mlp is None else self._mlp(layer.mlp, x)
         if layer.mlp_gate is not None:
-            beside = beside * layer.mlp_gate(x).sigmoid()
-        if layer.router is None or layer.moe is None:
-            return beside
-        return self.experts(layer.moe, x, *route(layer.router, x)) + beside
+            out = out * layer.mlp_gate(x).sigmoid()
+        if layer.router is not None:
+            assert layer.moe is not None
+            index, weights = route(layer.router, x)
+            for expert in index.unique().tolist():
+                tokens, place = torch.where(index == expert)
+                gate_up, down = self.expert(layer.moe, expert)
+                gate, up = (x[tokens] @ gate_up.T).chunk(2, -1)
+                out = out.index_add(0, tokens, self._gated(gate, up) @ down.T * weights[tokens, place, None])
+        return out
 
     def _mlp(self, mlp: Mlp, x: Tensor) -> Tensor:
-        return mlp.down(ACTIVATIONS[self.lean.activation](mlp.gate(x)) * mlp.up(x))  # type: ignore[no-any-return]
+        return mlp.down(self._gated(mlp.gate(x), mlp.up(x)))  # type: ignore[no-any-return]
+
+    def _gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        return ACTIVATIONS[self.lean.activation](gate) * up
 
 
 def rotate(x: Tensor, at: Tensor, rotary: Rotary) -> Tensor:

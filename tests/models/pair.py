@@ -1,6 +1,6 @@
 """One tiny random model twice: as our store and skeleton, and as transformers' own, to hold one against the other.
 
-T tokens, V token ids.
+T tokens, d hidden, ff expert width, V token ids.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ class Pair:
         assert isinstance(found, Lean), found
         return found
 
-    def experts(self, layer: int, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        """The routed experts of MoE layer ``layer``, as DirectRuntime computes them."""
-        module = next(parts.experts for parts in self.skeleton.parts.layers if parts.moe == layer)
-        return self.runtime.forward(module, layer, hidden, index, weights)
+    def expert(self, layer: int, expert: int) -> tuple[Tensor, Tensor]:
+        """Gate and up rows [2·ff, d] and down rows [d, ff] of an expert, in float32."""
+        weights = self.runtime.load(layer, expert)
+        assert weights.up_bias is None and weights.down_bias is None
+        return weights.up.dense(torch.float32), weights.down.dense(torch.float32)
 
     def continuation(self, tokens: int) -> tuple[list[int], Tensor]:
         """What the reference says greedily after PROMPT, and its logits [T + tokens, V] along the way, the last token's included."""

@@ -5,7 +5,6 @@ T tokens, V token ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,6 @@ from .provider import DirectRuntime, ZeroRuntime
 
 PROMPT = torch.tensor([[5, 9, 33, 3, 17, 60, 41, 8, 12, 25, 6, 50]])  # [1, T]
 NEW_TOKENS = 64
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_at_least_twenty_families_are_covered() -> None:
