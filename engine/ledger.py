@@ -6,6 +6,7 @@ While a pass runs, a row is a tuple put aside: packing it there would cost the t
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from time import perf_counter_ns
 
 import numpy as np
@@ -24,12 +25,13 @@ class _Rows:
         row = struct.Struct("<" + "".join(_FORMATS[kind] for kind in fields))
         assert row.size == dtype.itemsize
         self._pack = row.pack
-        self._rows: list[_Row] = []
-        self.add = self._rows.append
+        self._rows: list[_Row | bytes] = []
+        self.add: Callable[[_Row], None] = self._rows.append
+        self.extend: Callable[[bytes], None] = self._rows.append  # rows that are bytes already
 
     def drain(self) -> bytes:
         pack = self._pack
-        data = b"".join([pack(*row) for row in self._rows])
+        data = b"".join([row if isinstance(row, bytes) else pack(*row) for row in self._rows])
         self._rows.clear()
         return data
 
@@ -39,6 +41,7 @@ class Ledger:
 
     def __init__(self, experts: int, on: bool = True) -> None:
         self.origin = perf_counter_ns()
+        self.reached = 0  # when the last span of the token loop ended
         self.on = on
         self.token = 0  # row of ``tokens`` under way
         self.phase = Phase.PREFILL
@@ -60,6 +63,7 @@ class Ledger:
     def begin_pass(self, token: int, phase: Phase) -> None:
         """A forward pass starts: its totals are zero."""
         self.token, self.phase = token, phase
+        self.reached = self.now()
         self.times = [0] * len(SpanKind)
         self.outcomes = [0] * len(Outcome)
         self.demand_bytes = self.bits_used = 0
@@ -67,11 +71,27 @@ class Ledger:
 
     def span(self, kind: SpanKind, start: int, layer: int = -1, expert: int = -1, bits: int = 0) -> None:
         """Work of the token loop that began at ``start`` (session ns) ends now."""
-        duration = perf_counter_ns() - self.origin - start
-        self.times[kind] += duration
+        end = perf_counter_ns() - self.origin
+        self.times[kind] += end - start
+        self.reached = end
         if self.on:
             local = expert % self._experts if expert >= 0 else -1
-            self._add_span((start, duration, self.token, layer, local, kind, 0, bits, 0, 0))
+            self._add_span((start, end - start, self.token, layer, local, kind, 0, bits, 0, 0))
+
+    def account(self) -> int:
+        """What the token loop did since the last span ended was its own bookkeeping. Returns now, where the next span begins."""
+        start = self.reached
+        self.span(SpanKind.ACCOUNT, start)
+        return self.reached
+
+    def took(self, spans: bytes, accesses: bytes, times: list[int], reached: int) -> None:
+        """Take over what the native decoder recorded: rows, ns by kind of span, and the end of its last span."""
+        for kind, duration in enumerate(times):
+            self.times[kind] += duration
+        self.reached = max(self.reached, reached)
+        if self.on:
+            self._rows["spans"].extend(spans)
+            self._rows["accesses"].extend(accesses)
 
     def read(self, expert: int, bits: int, outcome: int, lane: int, started: int, finished: int, nbytes: int) -> None:
         """A record was read between two ``perf_counter_ns`` times on an I/O lane."""

@@ -20,7 +20,14 @@ from engine.bitwidth.plan import Plan
 from engine.detokenizer import Detokenizer
 from engine.errors import EngineError
 from engine.events import Applied, Batch, Began, Budget, Finished, Message, ModelInfo, Phase, SpanKind
+from engine.kernels.decoder import NativeDecoder
+from engine.kernels.experts import ExpertKernels
+from engine.kernels.library import Native
 from engine.ledger import Ledger
+from engine.models.anatomy import expert_modules
+from engine.models.describe import describe
+from engine.models.lean import Lean
+from engine.models.narrow import narrow
 from engine.models.skeleton import Skeleton, load_skeleton
 from engine.preload.device import NATIVE, Device
 from engine.preload.loader import Loader
@@ -73,14 +80,17 @@ class Session:
         self.budget = self._budget_for(self.values, self._plan)
         self._device()  # what cannot be is refused before anything is loaded
         torch.set_num_threads(self._compute_threads())
+        self.native, self._kernel_note = _native(self._compute_threads())
         self.skeleton = load_skeleton(store, self._dtype())
         spec = store.spec
         policy = policy_named(str(self.values["eviction"]), spec.layers, spec.experts)
         self.buffer = ExpertBuffer(store, self.budget.granted, policy, self.ledger.residency)
         files = [store.path / experts_file(bits) for bits in store.widths]
         self.loader = Loader(files, spec.experts, int(self.values["io_threads"]), self._device(), bool(self.values["verify"]))
-        self.stream = ExpertStream(store, self.buffer, self.loader, self.ledger, self.bits_of)
+        kernels = ExpertKernels(store, expert_modules(self.skeleton.model)[0][1], self.native)
+        self.stream = ExpertStream(store, self.buffer, self.loader, self.ledger, kernels, self.bits_of)
         self.stream.on_layer = self._news
+        self._decoder, self._narrowed_bits = self._lean_decoder(kernels)
         self.skeleton.bind(self.stream)
         self._hooks = _attribute(self.skeleton, self.ledger, self.stream)
         self._sampler = Sampler(int(self.values["seed"]))
@@ -205,8 +215,9 @@ class Session:
             "budget": self.budget.granted,
             "eviction": self.buffer.policy.name,
             "io_threads": self.loader.threads,
-            "compute_threads": torch.get_num_threads(),
+            "compute_threads": self._compute_threads(),
             "dtype": str(self._dtype()).removeprefix("torch."),
+            "skeleton_bits": self._narrowed_bits,
             "memory_limit": parse_budget(str(self.values["memory_limit"]), 1) or "none",
         }
 
@@ -216,8 +227,10 @@ class Session:
         sizes = {bits: store.record_bytes(bits) for bits in store.widths}
         return ModelInfo(
             store.name, spec.architecture, str(store.path), str(store.path), store.model_hash, spec.layers, spec.experts, spec.top_k,
-            spec.hidden, spec.width, list(store.widths), sizes, store.skeleton_bytes, store.quantizer, "torch", self.loader.direct,
-            str(self._dtype()).removeprefix("torch."), self.skeleton.config.get_text_config().vocab_size, self.context,
+            spec.hidden, spec.width, list(store.widths), sizes, store.skeleton_bytes, store.quantizer,
+            self.native.name if self.native else "torch", self.loader.direct,
+            str(self._dtype()).removeprefix("torch."), self.skeleton.config.get_text_config().vocab_size, self.context, self._kernel_note,
+            "native" if self._decoder else "transformers",
         )  # fmt: skip
 
     @property
@@ -234,11 +247,15 @@ class Session:
         for hook in self._hooks:
             hook.remove()
         self.loader.close()
+        if self._decoder is not None:
+            self._decoder.close()
+        if self.native is not None:
+            self.native.close()
 
     def buffer_bytes(self) -> tuple[int, int, int, int]:
         """Budget, resident, peak resident and KV bytes at this moment; may be asked from another thread."""
         request = self.request
-        return self.buffer.budget, self.buffer.resident_bytes, self.buffer.peak_bytes, _cache_bytes(request.cache) if request else 0
+        return self.buffer.budget, self.buffer.resident_bytes, self.buffer.peak_bytes, self._cache_bytes(request) if request else 0
 
     def flush(self) -> None:
         """Emit the records collected since the last time."""
@@ -250,6 +267,12 @@ class Session:
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _logits(self, request: Request) -> Tensor:
+        if request.cache is None or self._decoder is None:
+            return self._logits_by_skeleton(request)
+        position = request.ids.shape[1] - 1
+        return self.stream.decode(self._decoder, int(request.ids[0, -1]), position)
+
+    def _logits_by_skeleton(self, request: Request) -> Tensor:
         # As ``generate`` calls it: some families count positions in the cache wrongly, or now and then begin it anew.
         prefill = request.cache is None
         inputs = self.skeleton.model.prepare_inputs_for_generation(
@@ -258,6 +281,9 @@ class Session:
         )  # fmt: skip
         out = self.skeleton.model(**inputs)
         request.cache = out.past_key_values
+        if self._decoder is not None:
+            self._decoder.adopt(request.cache, request.prompt_length, request.prompt_length + request.limit)
+            request.cache = self._decoder  # and transformers' own is let go
         return out.logits[0, -1]  # type: ignore[no-any-return]
 
     def _close_pass(
@@ -265,16 +291,36 @@ class Session:
     ) -> None:
         ledger, buffer, used = self.ledger, self.buffer, sum(self.ledger.outcomes)
         times = [ledger.times[kind] for kind in _PARTS]
-        duration = ledger.now() - began
+        times[0] += ledger.times[SpanKind.SHARED]
+        duration = (ledger.account() if self._decoder else ledger.now()) - began
         ledger.end_pass(
             (
                 request.number, token, passed, phase, began, duration, *times, duration - sum(times), ledger.io_time(),
                 *ledger.outcomes, evictions, ledger.demand_bytes, 0, 0, buffer.budget, buffer.resident_bytes,
-                *buffer.by_bits.values(), _cache_bytes(request.cache), ledger.bits_used / used if used else 0.0, logprob,
+                *buffer.by_bits.values(), self._cache_bytes(request), ledger.bits_used / used if used else 0.0, logprob,
             ),
             piece,
         )  # fmt: skip
         self._tokens += 1
+
+    def _lean_decoder(self, kernels: ExpertKernels) -> tuple[NativeDecoder | None, int]:
+        """The decoder of a llama-like model, its linear layers narrowed as the settings say; None and 16 for all others."""
+        lean = describe(self.skeleton) if self.native is not None else ""
+        if self.native is None or not isinstance(lean, Lean) or kernels.activation is None:
+            return None, 16
+        bits = self._skeleton_bits()
+        narrowed = narrow(self.skeleton.model, lean, bits, self.native) if bits < 16 else {}
+        matrices = {linear: narrow_linear.native_matrix for linear, narrow_linear in narrowed.items()}
+        return NativeDecoder(lean, kernels, self.buffer, self.store.spec.experts, matrices), bits
+
+    def _cache_bytes(self, request: Request) -> int:
+        if isinstance(request.cache, NativeDecoder):
+            return request.cache.bytes_of(request.ids.shape[1] - 1)
+        return _cache_bytes(request.cache)
+
+    def _skeleton_bits(self) -> int:
+        chosen = str(self.values["skeleton_bits"])
+        return int(chosen) if chosen != "auto" else 16 if self.store.skeleton_bytes < _SMALL_SKELETON else 8
 
     def _news(self) -> None:
         if self.ledger.now() - self._last_news > self.news_period:
@@ -295,6 +341,8 @@ class Session:
             self.loader.verify = bool(self.values[name])
         elif name == "compute_threads":
             torch.set_num_threads(self._compute_threads())
+            if self.native is not None:
+                self.native.set_threads(self._compute_threads())
         elif name in ("temperature", "top_k", "top_p", "repetition_penalty"):
             self._sampler.configure(self.values)
 
@@ -335,6 +383,14 @@ class Session:
 
 
 _PARTS = (SpanKind.ATTENTION, SpanKind.ROUTER, SpanKind.EXPERT, SpanKind.STALL, SpanKind.HEAD, SpanKind.SAMPLE)
+
+
+def _native(threads: int) -> tuple[Native | None, str]:
+    """The native kernels, or None and why there are none."""
+    try:
+        return Native(threads), ""
+    except EngineError as error:
+        return None, f"Native kernels are not built: {error}. Experts run through torch, slower"
 
 
 def _attribute(skeleton: Skeleton, ledger: Ledger, stream: ExpertStream) -> list[Any]:

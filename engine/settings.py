@@ -118,6 +118,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("dtype", "Compute type", "Compute", "auto", "Number type of activations and non-expert weights. Auto: float32 for "
             "models whose non-expert weights stay under 1 GiB, else bfloat16.", Effect.RELOAD,
             choices=("auto", "float32", "bfloat16")),
+    Setting("skeleton_bits", "Non-expert bits", "Compute", "auto", "Width of the non-expert linear layers and the output head, which every token reads "
+            "whole. 16: as the model has them. Auto: 16 while all non-expert weights stay under 1 GiB, else 8. Only models that are decoded natively.",
+            Effect.RELOAD, unit="bits", choices=("auto", "4", "8", "16")),
     Setting("max_tokens", "New tokens", "Generation", 400, "Tokens to generate before stopping.", Effect.REQUEST, unit="tokens",
             minimum=1, maximum=100_000, step=10),
     Setting("temperature", "Temperature", "Generation", 0.8, "Spread of the sampling; 0 always takes the likeliest token.",

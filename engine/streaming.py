@@ -1,6 +1,6 @@
 """One MoE layer computed from a buffer that does not hold all its experts: make resident, compute, account.
 
-T tokens, k experts a token, d hidden.
+T tokens, k experts a token, d hidden, V token ids.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from engine import kernels
 from engine.events import Outcome, SpanKind
+from engine.kernels.decoder import NativeDecoder, accesses_in
+from engine.kernels.experts import ExpertKernels
 from engine.ledger import Ledger
 from engine.preload.loader import Loader, Read
 from engine.residency.buffer import ExpertBuffer
@@ -40,10 +41,13 @@ class Use(NamedTuple):
 class ExpertStream:
     """The runtime that computes a bound model's experts, reading what is missing."""
 
-    def __init__(self, store: Store, buffer: ExpertBuffer, loader: Loader, ledger: Ledger, bits_of: BitsOf) -> None:
-        self.buffer, self.loader, self.ledger, self.bits_of = buffer, loader, ledger, bits_of
+    def __init__(
+        self, store: Store, buffer: ExpertBuffer, loader: Loader, ledger: Ledger, kernels: ExpertKernels, bits_of: BitsOf
+    ) -> None:
+        self.buffer, self.loader, self.ledger, self.kernels, self.bits_of = buffer, loader, ledger, kernels, bits_of
         self.on_layer: Callable[[], None] = lambda: None  # called once a layer, for news in long passes
         self.router_began = 0
+        self._native = False  # decoding natively: what is between spans is then this program's own, and told
         self._store = store
         self._experts = store.spec.experts
         self._seen = bytearray(store.spec.layers * store.spec.experts)
@@ -53,7 +57,7 @@ class ExpertStream:
 
         The weighted outputs are summed in the router's order, so that no bit depends on what arrived first.
         """
-        ledger = self.ledger
+        ledger, self._native = self.ledger, False
         if self.router_began:
             ledger.span(SpanKind.ROUTER, self.router_began, layer)
         uses = _uses(index, weights, layer * self._experts, self._experts)
@@ -62,11 +66,48 @@ class ExpertStream:
         outputs = hidden.new_zeros(*index.shape, hidden.shape[-1])  # [T, k, d]
         for expert in self._arrivals(list(uses), clock):
             began, use = ledger.now(), uses[expert]
-            outputs[use.tokens, use.ranks] = kernels.forward(hidden[use.tokens], self.buffer.weights(expert), module)
+            record, weights_of = self.buffer.record(expert), self.buffer.weights(expert)
+            outputs[use.tokens, use.ranks] = self.kernels.forward(hidden[use.tokens], record, weights_of, module)
             ledger.span(SpanKind.EXPERT, began, layer, expert, self.buffer.bits_of(expert))
         self.on_layer()
         self.router_began = 0
         return (outputs * weights.unsqueeze(-1)).sum(dim=1).to(hidden.dtype)
+
+    def decode(self, decoder: NativeDecoder, token: int, position: int) -> Tensor:
+        """Logits [V] after ``token``, which stands at ``position``: native wherever all that is chosen is resident."""
+        ledger, self._native = self.ledger, True
+        ledger.account()
+        decoder.begin(token, position, ledger.origin, ledger.token)
+        while (layer := decoder.run()) >= 0:
+            decoder.drain(self._took)
+            self._supply(decoder, layer)
+        decoder.drain(self._took)
+        return decoder.logits
+
+    def _supply(self, decoder: NativeDecoder, layer: int) -> None:
+        """Have every expert that MoE layer ``layer`` chose computed, reading the missing ones."""
+        first = layer * self._experts
+        chosen = zip(*decoder.chosen(layer), strict=True)
+        uses = {first + e: Use(_ALL, rank, 1, rank, weight) for rank, (e, weight) in enumerate(chosen)}
+        clock = Clock(self.ledger.token, layer)
+        self._account(uses, clock)
+        for expert in self._arrivals(list(uses), clock):
+            self.ledger.account()
+            decoder.expert(uses[expert].rank)
+            decoder.drain(self._took)
+        self.on_layer()
+        self.ledger.account()
+
+    def _took(self, spans: bytes, accesses: bytes, times: list[int], reached: int) -> None:
+        """Account for what the decoder did by itself: every expert it used was a hit."""
+        ledger, policy = self.ledger, self.buffer.policy
+        ledger.took(spans, accesses, times, reached)
+        for layer, local, bits in accesses_in(accesses):
+            expert = layer * self._experts + local
+            ledger.outcomes[Outcome.HIT] += 1
+            ledger.bits_used += bits
+            self._seen[expert] = 1
+            policy.used(expert, Clock(ledger.token, layer))
 
     def _account(self, uses: dict[int, Use], clock: Clock) -> None:
         """Tell policy and ledger who was chosen, and how each was found."""
@@ -128,7 +169,7 @@ class ExpertStream:
 
     def _await(self, layer: int) -> int:
         """Wait for the next record; the wait is the stall."""
-        began = self.ledger.now()
+        began = self.ledger.account() if self._native else self.ledger.now()
         read = self.loader.next()
         self._reading -= 1
         self.ledger.span(SpanKind.STALL, began, layer, read.expert, read.bits)

@@ -1,5 +1,1 @@
-"""One expert applied to the tokens routed to it. Native kernels can be added behind the same ``forward``."""
-
-from engine.kernels.reference import forward
-
-__all__ = ["forward"]
+"""One expert applied to the tokens routed to it, and a whole decode step: natively where built, by torch where not."""

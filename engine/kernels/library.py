@@ -11,21 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from engine.errors import EngineError
 from engine.events import ACCESS, SPAN
 from engine.kernels.build import built
-
-Floats = npt.NDArray[np.float32]
 
 BFLOAT16, FLOAT16, FLOAT32 = 16, 17, 32
 """Kinds of plain matrices; those of quantized ones are their bits."""
 ACTIVATIONS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "relu2": 4}
 
 
-class Matrix(Structure):
+class NativeMatrix(Structure):
     """native/matrix.h."""
 
     _fields_ = [
@@ -53,7 +51,8 @@ class AttentionSpec(Structure):
     """native/model.h."""
 
     _fields_ = [
-        ("q", Matrix), ("k", Matrix), ("v", Matrix), ("o", Matrix), ("q_norm", c_void_p), ("k_norm", c_void_p), ("inv_freq", c_void_p),
+        ("q", NativeMatrix), ("k", NativeMatrix), ("v", NativeMatrix), ("o", NativeMatrix),
+        ("q_norm", c_void_p), ("k_norm", c_void_p), ("inv_freq", c_void_p),
         ("q_norm_size", c_int32), ("k_norm_size", c_int32), ("norm_after_rotary", c_int32), ("heads", c_int32), ("kv_heads", c_int32),
         ("head_dim", c_int32), ("rotated", c_int32), ("interleaved", c_int32), ("window", c_int32),
         ("scale", c_float), ("clip", c_float), ("rotary_scale", c_float),
@@ -64,8 +63,8 @@ class Routing(Structure):
     """native/router.h."""
 
     _fields_ = [
-        ("experts", c_int32), ("top_k", c_int32), ("scoring", c_int32), ("normalize", c_int32), ("groups", c_int32), ("top_groups", c_int32),
-        ("epsilon", c_float), ("floor", c_float), ("scale", c_float), ("correction", c_void_p),
+        ("experts", c_int32), ("top_k", c_int32), ("scoring", c_int32), ("normalize", c_int32), ("groups", c_int32),
+        ("top_groups", c_int32), ("epsilon", c_float), ("floor", c_float), ("scale", c_float), ("correction", c_void_p),
     ]  # fmt: skip
 
 
@@ -73,8 +72,8 @@ class LayerSpec(Structure):
     """native/model.h."""
 
     _fields_ = [
-        ("attention_norm", c_void_p), ("mlp_norm", c_void_p), ("attention", AttentionSpec), ("moe", c_int32), ("router", Matrix),
-        ("routing", Routing), ("gate", Matrix), ("up", Matrix), ("down", Matrix), ("mlp_gate", Matrix),
+        ("attention_norm", c_void_p), ("mlp_norm", c_void_p), ("attention", AttentionSpec), ("moe", c_int32), ("router", NativeMatrix),
+        ("routing", Routing), ("gate", NativeMatrix), ("up", NativeMatrix), ("down", NativeMatrix), ("mlp_gate", NativeMatrix),
     ]  # fmt: skip
 
 
@@ -84,7 +83,7 @@ class ModelSpec(Structure):
     _fields_ = [
         ("layers", POINTER(LayerSpec)), ("layer_count", c_int32), ("hidden", c_int32), ("vocabulary", c_int32), ("experts", c_int32),
         ("activation", c_int32), ("eps", c_float), ("embedding_scale", c_float), ("residual_scale", c_float), ("logits_scale", c_float),
-        ("embedding", Matrix), ("head", Matrix), ("norm", c_void_p), ("layouts", POINTER(ExpertLayout)), ("records", c_void_p),
+        ("embedding", NativeMatrix), ("head", NativeMatrix), ("norm", c_void_p), ("layouts", POINTER(ExpertLayout)), ("records", c_void_p),
         ("layout_of", c_void_p),
     ]  # fmt: skip
 
@@ -98,14 +97,14 @@ class RecordsView(Structure):
     ]  # fmt: skip
 
 
-_SIZES = (Matrix, ExpertLayout, AttentionSpec, LayerSpec, ModelSpec, RecordsView)
+_SIZES = (NativeMatrix, ExpertLayout, AttentionSpec, LayerSpec, ModelSpec, RecordsView)
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "size": (c_int64, (c_int32,)),
     "engine_new": (c_void_p, (c_char_p, c_int32)),
     "engine_free": (None, (c_void_p,)),
     "engine_name": (c_char_p, (c_void_p,)),
     "engine_threads": (None, (c_void_p, c_int32)),
-    "linear": (None, (c_void_p, POINTER(Matrix), c_void_p, c_void_p, c_int32)),
+    "linear": (None, (c_void_p, POINTER(NativeMatrix), c_void_p, c_void_p, c_int32)),
     "expert": (None, (c_void_p, c_void_p, POINTER(ExpertLayout), c_void_p, c_void_p, c_int32)),
     "quantize8": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
     "quantize16": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
@@ -170,16 +169,16 @@ class Native:
         """Compute with that many threads from the next call on; the caller is one of them."""
         self.library.engine_threads(self.handle, threads)
 
-    def linear(self, matrix: Matrix, x: Floats) -> Floats:
-        """x W^T + bias [T, R] for x [T, C], contiguous."""
-        y = np.empty((len(x), matrix.rows), np.float32)
-        self.library.linear(self.handle, matrix, x.ctypes.data, y.ctypes.data, len(x))
+    def linear(self, matrix: NativeMatrix, x: Tensor) -> Tensor:
+        """x W^T + bias: float32 [T, R] for x float32 [T, C], contiguous."""
+        y = torch.empty(len(x), matrix.rows)
+        self.library.linear(self.handle, matrix, x.data_ptr(), y.data_ptr(), len(x))
         return y
 
-    def expert(self, record: int, layout: ExpertLayout, x: Floats) -> Floats:
-        """The expert whose record lies at the address ``record``, applied to x [T, d], contiguous: [T, d]."""
-        y = np.empty((len(x), layout.down.rows), np.float32)
-        self.library.expert(self.handle, record, layout, x.ctypes.data, y.ctypes.data, len(x))
+    def expert(self, record: int, layout: ExpertLayout, x: Tensor) -> Tensor:
+        """The expert whose record lies at the address ``record``, applied to x float32 [T, d], contiguous: float32 [T, d]."""
+        y = torch.empty(len(x), layout.down.rows)
+        self.library.expert(self.handle, record, layout, x.data_ptr(), y.data_ptr(), len(x))
         return y
 
     def close(self) -> None:

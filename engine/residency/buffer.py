@@ -38,12 +38,16 @@ class ExpertBuffer:
         self._slot = [-1] * count
         self._bits = [0] * count
         self._held = np.zeros(count, dtype=np.int64)  # bytes, by expert
-        self._weights: list[ExpertWeights | None] = [None] * count
+        self._weights: dict[int, ExpertWeights] = {}  # of those that were asked for
+        # For the native kernels: the address of each resident expert's record, 0 where absent, and the place of its width in the store's.
+        self.records = np.zeros(count, dtype=np.uint64)
+        self.width_index = np.zeros(count, dtype=np.uint8)
+        self._resident = bytearray(count)
         self._evictable = np.zeros(count, dtype=bool)
 
     def holds(self, expert: int) -> bool:
         """Whether ``expert`` is resident (not merely loading)."""
-        return self._weights[expert] is not None
+        return bool(self._resident[expert])
 
     def bits_of(self, expert: int) -> int:
         """The width ``expert`` is held at, 0 where it is absent."""
@@ -51,9 +55,17 @@ class ExpertBuffer:
 
     def weights(self, expert: int) -> ExpertWeights:
         """The weights of a resident expert: views, valid while it is pinned."""
-        weights = self._weights[expert]
-        assert weights is not None, "only resident experts have weights"
+        assert self._resident[expert], "only resident experts have weights"
+        weights = self._weights.get(expert)
+        if weights is None:
+            bits = self._bits[expert]
+            buffer = self._slab.tensor(self._slot[expert], self._store.record_bytes(bits))
+            weights = self._weights[expert] = self._store.unpack(buffer, bits)
         return weights
+
+    def record(self, expert: int) -> int:
+        """The address of a resident expert's record, valid while it is pinned."""
+        return int(self.records[expert])
 
     def pin(self, expert: int) -> None:
         """Keep a resident expert until ``unpin``."""
@@ -80,8 +92,9 @@ class ExpertBuffer:
     def arrived(self, expert: int) -> None:
         """The record of a loading expert has been read: it is resident, and pinned until it was used."""
         bits = self._bits[expert]
-        buffer = self._slab.tensor(self._slot[expert], self._store.record_bytes(bits))
-        self._weights[expert] = self._store.unpack(buffer, bits)
+        self.records[expert] = self._slab.address(self._slot[expert])
+        self.width_index[expert] = self._store.widths.index(bits)
+        self._resident[expert] = 1
         self._watcher(expert, Residency.RESIDENT, bits, 0.0)
 
     def abandon(self, expert: int) -> None:
@@ -119,7 +132,9 @@ class ExpertBuffer:
         bits = self._bits[expert]
         self._account(expert, bits, 0)
         self._slab.give(self._slot[expert])
-        self._slot[expert], self._bits[expert], self._weights[expert] = -1, 0, None
+        self._slot[expert], self._bits[expert] = -1, 0
+        self.records[expert] = self._resident[expert] = 0
+        self._weights.pop(expert, None)
         self._evictable[expert] = False
         self._watcher(expert, Residency.ABSENT, bits, score)
 

@@ -27,6 +27,7 @@ class Slab:
             self._map.madvise(mmap.MADV_NOHUGEPAGE)  # a huge page would take memory that no record asked for
         self._view = memoryview(self._map)
         self._tensor = torch.frombuffer(self._map, dtype=torch.uint8)
+        self._address = self._tensor.data_ptr()
         self._held = [0] * slots
         self._free = list(range(slots - 1, -1, -1))
 
@@ -60,6 +61,10 @@ class Slab:
         """The first ``nbytes`` of a slot, to read into."""
         start = slot * self.slot_bytes
         return self._view[start : start + nbytes]
+
+    def address(self, slot: int) -> int:
+        """Where a slot begins in memory."""
+        return self._address + slot * self.slot_bytes
 
     def tensor(self, slot: int, nbytes: int) -> Tensor:
         """The first ``nbytes`` of a slot as uint8 [nbytes]: the same memory."""

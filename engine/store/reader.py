@@ -27,6 +27,7 @@ from engine.store.format import (
     SKELETON,
     VALUE_DTYPES,
     VERSION,
+    Layout,
     Manifest,
     experts_file,
     layout_of,
@@ -96,6 +97,10 @@ class Store:
         except KeyError:
             has = ", ".join(map(str, self.widths))
             raise EngineError(f"{self.name} is stored at {has} bits, not at {bits}; choose one of these or convert it again") from None
+
+    def layout(self, bits: int) -> Layout:
+        """How the sections of a record at width ``bits`` lie."""
+        return self._layouts[bits]
 
     def checksum_ok(self, layer: int, expert: int, bits: int, buffer: Buffer) -> bool:
         """Whether ``buffer``, the whole record as read, is what was written."""

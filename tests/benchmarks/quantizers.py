@@ -25,7 +25,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from engine import kernels
+from engine.kernels import reference
 from engine.models.skeleton import Skeleton, load_skeleton
 from engine.quant import CODECS, ExpertWeights
 from engine.store import Store, convert
@@ -49,7 +49,7 @@ class Resident:
             tokens, place = torch.where(index == expert)
             if self.keep:
                 self.seen[layer, expert] = hidden[tokens]
-            y = kernels.forward(hidden[tokens], self.load(layer, expert), module)
+            y = reference.forward(hidden[tokens], self.load(layer, expert), module)
             out.index_add_(0, tokens, y * weights[tokens, place, None])
         return out
 
@@ -77,7 +77,7 @@ def microseconds(runtime: Resident, key: tuple[int, int]) -> float:
     for _ in range(20):
         start = time.perf_counter()
         for _ in range(20):
-            kernels.forward(x, weights, module)
+            reference.forward(x, weights, module)
         best = min(best, (time.perf_counter() - start) / 20)
     return best * 1e6
 
@@ -111,7 +111,7 @@ def row(name: str, bits: int, store: Store, skeleton: Skeleton, exact: Resident,
         a, b = exact.load(*key), runtime.load(*key)
         dense = [(getattr(e, part).dense(torch.float32)) for e in (a, b) for part in ("up", "down")]
         weights.append(share(torch.cat([(dense[i] - dense[i + 2]).view(-1) for i in (0, 1)]), torch.cat([w.view(-1) for w in dense[:2]])))
-        y, z = (kernels.forward(x, e, exact.modules[key[0]]) for e in (a, b))
+        y, z = (reference.forward(x, e, exact.modules[key[0]]) for e in (a, b))
         outputs.append(share(y - z, y))
     skeleton.bind(runtime)
     moved = skeleton.model(text).logits.log_softmax(-1)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine import kernels
+from engine.kernels import reference
 from engine.models.spec import ExpertSpec, PartSpec
 from engine.quant import CODECS, codec_named
 from engine.store.format import layout_of
@@ -74,7 +74,7 @@ def test_forward_is_the_definition_on_dequantized_weights(
     wanted = F.linear(module._apply_gate(hidden) if gated else F.relu(hidden), down, down_bias)
     wanted = module.post_expert_norm(wanted) if norm else wanted
 
-    y = kernels.forward(x, weights, module)
+    y = reference.forward(x, weights, module)
     assert y.dtype == dtype and y.shape == (5, 32)
     tolerance = 1e-5 if dtype == torch.float32 else 0.03 * float(wanted.detach().abs().max())
     torch.testing.assert_close(y.float(), wanted, atol=tolerance, rtol=1e-4)
@@ -89,8 +89,8 @@ def test_a_token_does_not_see_the_others(bits: int) -> None:
     weights = decode(torch.frombuffer(encode(tensors, layout, codec), dtype=torch.uint8), layout)
     x, other = torch.randn(6, 64), torch.randn(6, 64) * 100
     other[2] = x[2]
-    assert torch.equal(kernels.forward(x, weights, family())[2], kernels.forward(other, weights, family())[2])
-    alone, among = kernels.forward(x[2:3], weights, family())[0], kernels.forward(x, weights, family())[2]
+    assert torch.equal(reference.forward(x, weights, family())[2], reference.forward(other, weights, family())[2])
+    alone, among = reference.forward(x[2:3], weights, family())[0], reference.forward(x, weights, family())[2]
     torch.testing.assert_close(alone, among, atol=1e-5, rtol=1e-4)
 
 

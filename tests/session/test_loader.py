@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from engine import kernels
 from engine.errors import EngineError
 from engine.preload import device, loader
 from engine.preload.device import NATIVE, Device, Throttle
@@ -48,7 +47,7 @@ def test_reads_of_a_layer_go_out_together_and_each_is_computed_as_it_comes(open_
 
     for name in ("submit", "next"):
         monkeypatch.setattr(session.loader, name, logged(name, getattr(session.loader, name)))
-    monkeypatch.setattr(kernels, "forward", logged("compute", kernels.forward))
+    monkeypatch.setattr(session.stream.kernels, "forward", logged("compute", session.stream.kernels.forward))
     session.stream.on_layer = lambda: log.append("layer")
     generate(session)
     layers = " ".join(log).split(" layer")
