@@ -27,7 +27,7 @@ from engine.ledger import Ledger
 from engine.models.anatomy import expert_modules
 from engine.models.describe import describe
 from engine.models.lean import Lean
-from engine.models.narrow import narrow
+from engine.models.native_linear import take_over
 from engine.models.skeleton import Skeleton, load_skeleton
 from engine.preload.device import NATIVE, Device
 from engine.preload.loader import Loader
@@ -49,7 +49,8 @@ class Request:
     """One prompt and what became of it."""
 
     number: int
-    ids: Tensor  # [1, T so far]
+    memory: Tensor  # [1, T at most]
+    length: int  # T so far
     prompt_length: int
     limit: int
     first_token: int
@@ -57,6 +58,17 @@ class Request:
     generated: int = 0
     detokenizer: Detokenizer | None = None  # none for requests given as token ids: they have no text
     text: str = ""
+
+    @property
+    def ids(self) -> Tensor:
+        """All token ids so far [1, T]: the prompt's and the new ones."""
+        return self.memory[:, : self.length]
+
+    def add(self, token: int) -> None:
+        """One more token."""
+        self.memory[0, self.length] = token
+        self.length += 1
+        self.generated += 1
 
 
 class Session:
@@ -80,7 +92,7 @@ class Session:
         self.budget = self._budget_for(self.values, self._plan)
         self._device()  # what cannot be is refused before anything is loaded
         torch.set_num_threads(self._compute_threads())
-        self.native, self._kernel_note = _native(self._compute_threads())
+        self.native, self._kernel_note = _native(str(self.values["kernels"]), self._compute_threads())
         self.skeleton = load_skeleton(store, self._dtype())
         spec = store.spec
         policy = policy_named(str(self.values["eviction"]), spec.layers, spec.experts)
@@ -90,7 +102,7 @@ class Session:
         kernels = ExpertKernels(store, expert_modules(self.skeleton.model)[0][1], self.native)
         self.stream = ExpertStream(store, self.buffer, self.loader, self.ledger, kernels, self.bits_of)
         self.stream.on_layer = self._news
-        self._decoder, self._narrowed_bits = self._lean_decoder(kernels)
+        self._decoder, self._bits_of_skeleton = self._lean_decoder(kernels)
         self.skeleton.bind(self.stream)
         self._hooks = _attribute(self.skeleton, self.ledger, self.stream)
         self._sampler = Sampler(int(self.values["seed"]))
@@ -132,7 +144,8 @@ class Session:
         limit = min(int(self.values["max_tokens"]), context - length)
         self._sampler = Sampler(int(self.values["seed"]))
         self._sampler.configure(self.values)
-        self.request = Request(self._requests, ids, length, limit, self._tokens, detokenizer=detokenizer)
+        memory = torch.cat([ids, ids.new_empty(1, limit)], dim=1)
+        self.request = Request(self._requests, memory, length, length, limit, self._tokens, detokenizer=detokenizer)
         self._requests += 1
         self.emit(Began(self.ledger.now(), self.request.number, prompt, list(pieces), self._tokens))
         return self.request
@@ -154,10 +167,9 @@ class Session:
         except EngineError:
             self.end("failed")
             raise
-        sampling = self.ledger.now()
+        sampling = self.ledger.account() if self._decoder else self.ledger.now()
         token, logprob = self._sampler.choose(request.ids, logits)
-        request.ids = torch.cat([request.ids, torch.tensor([[token]])], dim=1)
-        request.generated += 1
+        request.add(token)
         piece = request.detokenizer.add(token) if request.detokenizer else ""
         request.text += piece
         self.ledger.span(SpanKind.SAMPLE, sampling)
@@ -217,7 +229,8 @@ class Session:
             "io_threads": self.loader.threads,
             "compute_threads": self._compute_threads(),
             "dtype": str(self._dtype()).removeprefix("torch."),
-            "skeleton_bits": self._narrowed_bits,
+            "skeleton_bits": self._bits_of_skeleton,
+            "kernels": self.native.name if self.native else "torch",
             "memory_limit": parse_budget(str(self.values["memory_limit"]), 1) or "none",
         }
 
@@ -269,15 +282,15 @@ class Session:
     def _logits(self, request: Request) -> Tensor:
         if request.cache is None or self._decoder is None:
             return self._logits_by_skeleton(request)
-        position = request.ids.shape[1] - 1
-        return self.stream.decode(self._decoder, int(request.ids[0, -1]), position)
+        last = request.length - 1
+        return self.stream.decode(self._decoder, int(request.memory[0, last]), last)
 
     def _logits_by_skeleton(self, request: Request) -> Tensor:
         # As ``generate`` calls it: some families count positions in the cache wrongly, or now and then begin it anew.
         prefill = request.cache is None
         inputs = self.skeleton.model.prepare_inputs_for_generation(
             request.ids, next_sequence_length=None if prefill else 1, is_first_iteration=prefill, past_key_values=request.cache,
-            position_ids=torch.arange(request.ids.shape[1]).unsqueeze(0), use_cache=True, **self._forward_options,
+            position_ids=torch.arange(request.length).unsqueeze(0), use_cache=True, **self._forward_options,
         )  # fmt: skip
         out = self.skeleton.model(**inputs)
         request.cache = out.past_key_values
@@ -304,18 +317,18 @@ class Session:
         self._tokens += 1
 
     def _lean_decoder(self, kernels: ExpertKernels) -> tuple[NativeDecoder | None, int]:
-        """The decoder of a llama-like model, its linear layers narrowed as the settings say; None and 16 for all others."""
+        """The decoder of a llama-like model, its linear layers at the width the settings say; None and 16 for all others."""
         lean = describe(self.skeleton) if self.native is not None else ""
         if self.native is None or not isinstance(lean, Lean) or kernels.activation is None:
             return None, 16
         bits = self._skeleton_bits()
-        narrowed = narrow(self.skeleton.model, lean, bits, self.native) if bits < 16 else {}
-        matrices = {linear: narrow_linear.native_matrix for linear, narrow_linear in narrowed.items()}
+        replaced = take_over(self.skeleton.model, lean, bits, self.native)
+        matrices = {linear: stand_in.matrix for linear, stand_in in replaced.items()}
         return NativeDecoder(lean, kernels, self.buffer, self.store.spec.experts, matrices), bits
 
     def _cache_bytes(self, request: Request) -> int:
         if isinstance(request.cache, NativeDecoder):
-            return request.cache.bytes_of(request.ids.shape[1] - 1)
+            return request.cache.bytes_of(request.length - 1)
         return _cache_bytes(request.cache)
 
     def _skeleton_bits(self) -> int:
@@ -385,10 +398,12 @@ class Session:
 _PARTS = (SpanKind.ATTENTION, SpanKind.ROUTER, SpanKind.EXPERT, SpanKind.STALL, SpanKind.HEAD, SpanKind.SAMPLE)
 
 
-def _native(threads: int) -> tuple[Native | None, str]:
-    """The native kernels, or None and why there are none."""
+def _native(kernels: str, threads: int) -> tuple[Native | None, str]:
+    """The native kernels that the setting asks for, or None and, if they were wanted, why there are none."""
+    if kernels == "torch":
+        return None, ""
     try:
-        return Native(threads), ""
+        return Native(threads, "" if kernels == "auto" else kernels), ""
     except EngineError as error:
         return None, f"Native kernels are not built: {error}. Experts run through torch, slower"
 

@@ -115,6 +115,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("verify", "Verify checksums", "Storage", True, "Check every record read against its checksum.", Effect.TOKEN),
     Setting("compute_threads", "Compute threads", "Compute", 0, "Threads that multiply; 0 leaves one core to I/O and window.",
             Effect.TOKEN, unit="threads", minimum=0, maximum=64, step=1),
+    Setting("kernels", "Kernels", "Compute", "auto", "What multiplies: the best native kernels this processor runs, those of plain C++, or torch, "
+            "with which transformers decodes as well.", Effect.RELOAD, choices=("auto", "portable C++", "torch")),
     Setting("dtype", "Compute type", "Compute", "auto", "Number type of activations and non-expert weights. Auto: float32 for "
             "models whose non-expert weights stay under 1 GiB, else bfloat16.", Effect.RELOAD,
             choices=("auto", "float32", "bfloat16")),

@@ -100,14 +100,17 @@ class ExpertStream:
 
     def _took(self, spans: bytes, accesses: bytes, times: list[int], reached: int) -> None:
         """Account for what the decoder did by itself: every expert it used was a hit."""
-        ledger, policy = self.ledger, self.buffer.policy
+        ledger, used, seen = self.ledger, self.buffer.policy.used, self._seen
         ledger.took(spans, accesses, times, reached)
-        for layer, local, bits in accesses_in(accesses):
+        hits, clock = accesses_in(accesses), Clock(ledger.token, -1)
+        for layer, local, bits in hits:
+            if layer != clock.layer:
+                clock = Clock(ledger.token, layer)
             expert = layer * self._experts + local
-            ledger.outcomes[Outcome.HIT] += 1
+            seen[expert] = 1
             ledger.bits_used += bits
-            self._seen[expert] = 1
-            policy.used(expert, Clock(ledger.token, layer))
+            used(expert, clock)
+        ledger.outcomes[Outcome.HIT] += len(hits)
 
     def _account(self, uses: dict[int, Use], clock: Clock) -> None:
         """Tell policy and ledger who was chosen, and how each was found."""

@@ -15,7 +15,8 @@ from profiles.devices import load_devices
 from profiles.profile import find
 
 _SETTINGS = ("budget", "bits", "plan", "eviction", "predictor", "device", "seed", "temperature", "top_k", "top_p",
-             "repetition_penalty", "io_threads", "compute_threads", "dtype", "skeleton_bits", "verify", "ignore_eos")  # fmt: skip
+             "repetition_penalty", "io_threads", "compute_threads", "kernels", "dtype", "skeleton_bits",
+             "verify", "ignore_eos")  # fmt: skip
 
 
 def add_parser(subparsers: Any) -> None:

@@ -6,7 +6,8 @@ d hidden, k experts a token, V token ids, n key/value heads, L places of the cac
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,22 +21,24 @@ from engine.kernels.matrices import plain
 from engine.models.lean import Attention, Layer, Lean, Router
 from engine.residency.buffer import ExpertBuffer
 
+# A row of ACCESS up to its bits: time, token, layer, expert, bits.
+_ACCESS = struct.Struct(f"<qihhB{ACCESS.itemsize - 17}x")
 _SCORING = {"softmax": 0, "sigmoid": 1}
 
 
 class NativeDecoder:
     """One token at a time over a static cache of keys and values; stops wherever an expert is missing.
 
-    ``narrowed`` gives the matrix that stands in for a linear layer, where one does.
+    ``replaced`` gives the matrix that stands in for a linear layer, where one does.
     """
 
     def __init__(
-        self, lean: Lean, kernels: ExpertKernels, buffer: ExpertBuffer, experts: int, narrowed: Mapping[nn.Linear, NativeMatrix]
+        self, lean: Lean, kernels: ExpertKernels, buffer: ExpertBuffer, experts: int, replaced: Mapping[nn.Linear, NativeMatrix]
     ) -> None:
         assert kernels.native is not None
         self._native: Native = kernels.native
         self._library = self._native.library
-        self._lean, self._narrowed = lean, narrowed
+        self._lean, self._replaced = lean, replaced
         self._kept: list[Any] = [kernels.layouts, buffer]  # what the structs point to
         layers = [self._layer(layer) for layer in lean.layers]
         self._layers = (LayerSpec * len(layers))(*layers)
@@ -150,7 +153,7 @@ class NativeDecoder:
         )  # fmt: skip
 
     def _linear(self, linear: nn.Linear) -> NativeMatrix:
-        return self._narrowed[linear] if linear in self._narrowed else self._plain(linear.weight, linear.bias)
+        return self._replaced[linear] if linear in self._replaced else self._plain(linear.weight, linear.bias)
 
     def _plain(self, weight: Tensor, bias: Tensor | None = None) -> NativeMatrix:
         weight = weight.contiguous()
@@ -167,7 +170,6 @@ def _floats_at(address: int, count: int) -> Tensor:
     return torch.from_numpy(np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)))
 
 
-def accesses_in(rows: bytes) -> Iterator[tuple[int, int, int]]:
+def accesses_in(rows: bytes) -> list[tuple[int, int, int]]:
     """Layer, expert and bits of rows of ACCESS, in order."""
-    table = np.frombuffer(rows, ACCESS)
-    return zip(table["layer"].tolist(), table["expert"].tolist(), table["bits"].tolist(), strict=True)
+    return [(layer, expert, bits) for _, _, layer, expert, bits in _ACCESS.iter_unpack(rows)]

@@ -1,0 +1,62 @@
+"""Non-expert linear layers and the head multiplied by the native kernels: as the model has them, or at 8 or 4 bits.
+
+R outputs, C inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.kernels.library import Native
+from engine.kernels.matrices import quantized
+from engine.models.lean import Lean
+from engine.quant import codec_named
+from engine.quant.matrix import Matrix
+
+
+class NativeLinear(nn.Module):
+    """Stands in for ``linear``: takes and gives what that one did, computed in float32 from weights of ``bits``."""
+
+    def __init__(self, linear: nn.Linear, bits: int, native: Native) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        rows, columns = weight.shape
+        self._matrix = codec_named("default").quantize(weight, bits) if bits < 16 else Matrix(16, rows, columns, _shortest(weight))
+        self._bias: Tensor | None = None if linear.bias is None else linear.bias.detach().float()
+        self.matrix = quantized(self._matrix, self._bias)
+        self._native = native
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x W^T + bias: [..., R] for x [..., C], in x's type."""
+        rows = x.float().reshape(-1, x.shape[-1]).contiguous()
+        return self._native.linear(self.matrix, rows).view(*x.shape[:-1], -1).to(x.dtype)
+
+
+def _shortest(weight: Tensor) -> Tensor:
+    """The same values in the shortest type that holds them exactly: a checkpoint's bfloat16, made float32 on loading, again."""
+    for dtype in (torch.bfloat16, torch.float16):
+        short = weight.to(dtype)
+        if torch.equal(short.to(weight.dtype), weight):
+            return short.contiguous()
+    return weight.contiguous()
+
+
+def take_over(model: Any, lean: Lean, bits: int, native: Native) -> dict[nn.Linear, NativeLinear]:
+    """Replace every linear layer that ``lean`` names, but the small gate of shared experts; by the layer that was replaced.
+
+    The routers stay as they are: they are small, and what they choose is worth more than their bytes.
+    """
+    linears = {lean.head}
+    for layer in lean.layers:
+        a, mlp = layer.attention, layer.mlp
+        linears |= {a.q, a.k, a.v, a.o} | ({mlp.gate, mlp.up, mlp.down} if mlp else set())
+    replaced = {}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and module in linears:
+            replaced[module] = NativeLinear(module, bits, native)
+            path, _, local = name.rpartition(".")
+            setattr(model.get_submodule(path), local, replaced[module])
+    return replaced
