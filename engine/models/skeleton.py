@@ -34,8 +34,12 @@ class Skeleton:
         self.spec = store.spec
         self.model = model
         self.config: PretrainedConfig = model.config
-        self.parts: ModelParts = dissect(model)
         self.generation_config: GenerationConfig = _generation_config(store, model)
+
+    @property
+    def parts(self) -> ModelParts:
+        """The stations a token passes, as they are now: layers may have been replaced."""
+        return dissect(self.model)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -56,11 +60,6 @@ class Skeleton:
     def bind(self, runtime: interface.Runtime) -> None:
         """Let ``runtime.forward(module, layer, hidden [T, d], index [T, k], weights [T, k]) -> [T, d]`` compute the experts."""
         interface.bind([module for _, module in expert_modules(self.model)], runtime)
-
-    def parts_of_layer(self, layer: int) -> LayerParts:
-        """The modules of decoder layer ``layer`` (dense layers count here): attention, MoE block, experts."""
-        return self.parts.layers[layer]
-
 
 def load_skeleton(store: Store, dtype: torch.dtype) -> Skeleton:
     """Build ``store``'s model with its non-expert weights in ``dtype`` (what the family keeps in float32 stays so).
