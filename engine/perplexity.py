@@ -52,7 +52,7 @@ def measure(session: Session, corpus: Corpus, report: Callable[[int, int], None]
     ids, total = corpus.ids, len(corpus.ids) - 1
     if total < 1:
         raise EngineError("The text is a single token, so there is nothing to predict; give more text")
-    width, nll, done = min(session.context, LONGEST), 0.0, 0
+    width, nll, done = min(session.network.context, LONGEST), 0.0, 0
     for start, stop, fresh in windows(len(ids), width, max(1, width * 3 // 4)):
         logits = session.logits(ids[None, start : stop - 1], fresh)
         targets = ids[stop - fresh : stop]

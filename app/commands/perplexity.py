@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     session = Session(open_store(resolve_model(args.model)), chosen_settings(args), load_devices(), recording=False)
     try:
         with Bar() as bar:
-            corpus = tokenize(session.skeleton.tokenizer, documents, args.limit)
+            corpus = tokenize(session.network.skeleton.tokenizer, documents, args.limit)
             found = measure(session, corpus, lambda done, total: bar.show("perplexity", done, total, "tokens"))
     finally:
         session.close()

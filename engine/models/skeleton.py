@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, GenerationConfig, PretrainedConfig
 
 from engine.errors import EngineError
 from engine.models import interface
-from engine.models.anatomy import LayerParts, ModelParts, dissect, expert_modules, expert_parameters
+from engine.models.anatomy import ModelParts, dissect, expert_modules, expert_parameters
 from engine.models.build import build, read_config, spec_of
 
 if TYPE_CHECKING:

@@ -39,11 +39,11 @@ def test_streamed_experts_equal_transformers_own(family: str, tmp_path: Path) ->
 
     session = Session(store, {"bits": 16, "budget": "25%", "temperature": 0.0, "max_tokens": NEW_TOKENS, "ignore_eos": True})
     try:
-        torch.testing.assert_close(session.skeleton.model(PROMPT).logits, wanted, atol=2e-5, rtol=2e-5)
+        torch.testing.assert_close(session.network.skeleton.model(PROMPT).logits, wanted, atol=2e-5, rtol=2e-5)
         assert _streamed(session) == _continuation(reference)
         assert session.buffer.evictions > 0
         assert session.buffer.peak_bytes <= session.budget.granted
-        _check_skeleton(session.skeleton)
+        _check_skeleton(session.network.skeleton)
     finally:
         session.close()
 
