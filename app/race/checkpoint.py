@@ -5,80 +5,34 @@ N tokens of the cycle, S MoE layers, E experts a layer, k experts a token, d hid
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 from transformers.core_model_loading import revert_weight_conversion
 
-from app.race.planting import Cycle, chosen_at, walked
+from app.race.planted import Planted
+from app.race.planting import Cycle, chosen_at
 from app.race.routing import Routing
 from app.race.words import save_tokenizer
 from engine.errors import EngineError
 from engine.models.anatomy import ModelParts, dissect
 from engine.models.build import build, spec_of
 
-PLANTED = "planted.npz"
 FIRST = 16
 """Id of the cycle's first token; special tokens lie below."""
-SHAPES: dict[str, dict[str, Any]] = {
-    "olmoe": dict(
-        architectures=["OlmoeForCausalLM"], model_type="olmoe", hidden_size=2048, intermediate_size=1024, num_hidden_layers=16,
-        num_attention_heads=16, num_key_value_heads=16, num_experts=64, num_experts_per_tok=8, vocab_size=50304,
-    ),
-    "qwen3moe": dict(
-        architectures=["Qwen3MoeForCausalLM"], model_type="qwen3_moe", hidden_size=2048, intermediate_size=6144,
-        moe_intermediate_size=768, num_hidden_layers=48, num_attention_heads=32, num_key_value_heads=4, head_dim=128,
-        num_experts=128, num_experts_per_tok=8, norm_topk_prob=True, vocab_size=151936,
-    ),
-}  # fmt: skip
-"""The shapes of OLMoE-1B-7B and Qwen3-30B-A3B."""
 _COMMON = dict(max_position_embeddings=4096, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 
 Progress = Callable[[str, int, int], None]
 """Told of a stage, bytes written and bytes in all."""
-
-
-@dataclass(frozen=True)
-class Planted:
-    """What a synthetic checkpoint was made to do."""
-
-    routing: Routing  # [N, S, k]
-    first: int
-
-    @classmethod
-    def read(cls, folder: Path) -> Planted | None:
-        """What was planted in the checkpoint in ``folder``, None where it is no synthetic one."""
-        if not (folder / PLANTED).is_file():
-            return None
-        with np.load(folder / PLANTED, allow_pickle=False) as file:
-            return cls(file["routing"], int(file["first"]))
-
-    def prompt(self, length: int) -> list[int]:
-        """Token ids from which greedy decoding walks on."""
-        return [self.first + step % len(self.routing) for step in range(length)]
-
-    def walked(self, ids: list[int]) -> float:
-        """The share of ``ids`` (prompt and answer) that follow the token before as planted."""
-        return walked(ids, self.first, len(self.routing))
-
-    def expected(self, token: int) -> NDArrayOfExperts:
-        """The experts that ``token`` is to use: [S, k]."""
-        return self.routing[(token - self.first) % len(self.routing)]
-
-
-NDArrayOfExperts = np.ndarray[tuple[int, ...], np.dtype[np.uint16]]
 
 
 def config_of(shape: dict[str, Any]) -> PretrainedConfig:
@@ -138,7 +92,7 @@ def _prepare(part: Path, config: PretrainedConfig, routing: Routing, seed: int) 
         part.mkdir(parents=True)
         mark.write_text(wanted, "utf-8")
     config.save_pretrained(part)
-    np.savez_compressed(part / PLANTED, routing=routing, first=np.int64(FIRST))
+    Planted(routing, FIRST).write(part)
 
 
 def _write_shards(part: Path, model: Any, cycle: Cycle, routing: Routing, seed: int, total: int, progress: Progress) -> None:
@@ -216,10 +170,3 @@ def _names_in(shard: Path) -> list[str]:
     with shard.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return [name for name in header if name != "__metadata__"]
-
-
-def remove(folder: Path) -> None:
-    """Delete a checkpoint and what an interrupted run left of it."""
-    for path in (folder, folder.with_name(f".{folder.name}.part")):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)

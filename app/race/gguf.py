@@ -1,6 +1,6 @@
-"""The same weights as one GGUF file for llama.cpp, quantized as its own ``Q4_0`` and ``Q8_0`` recipes do.
+"""The same weights as one GGUF file, quantized as llama.cpp's own recipes do.
 
-E experts, V vocabulary, d hidden. Norms and router stay in float32; the head of a Q4_0 file is Q6_K, as llama.cpp makes it.
+Norms and router stay in float32; at 4 bits the head is Q6_K, as llama.cpp makes it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig
 
+from app.race.kquants import BLOCK, q4_k, q6_k
 from engine.errors import EngineError
-from engine.store.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from engine.store.checkpoint import Checkpoint
 
 ARCHITECTURES = {"OlmoeForCausalLM": "OLMOE", "Qwen3MoeForCausalLM": "QWEN3MOE"}
-RECIPES = {4: "Q4_0", 8: "Q8_0", 16: "BF16"}
-_FILE_TYPES = {4: "MOSTLY_Q4_0", 8: "MOSTLY_Q8_0", 16: "MOSTLY_BF16"}
-_BLOCK = 256  # of Q6_K: values
+RECIPES = {"Q4_0": "MOSTLY_Q4_0", "Q4_K": "MOSTLY_Q4_K_S", "Q8_0": "MOSTLY_Q8_0", "BF16": "MOSTLY_BF16"}
+"""What most matrices become, and what a file of them calls itself."""
+_OWN = {"Q6_K": q6_k, "Q4_K": q4_k}
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,34 +40,33 @@ class Piece:
     kind: str  # quantization, by gguf's name
 
 
-def unfit(model: Path, bits: int) -> str:
-    """Why the checkpoint in ``model`` cannot be written at ``bits`` here; "" where it can."""
+def unfit(architecture: str) -> str:
+    """Why a checkpoint of ``architecture`` cannot be written here; "" where it can."""
     if importlib.util.find_spec("gguf") is None:
-        return "the gguf package is not installed"
-    if bits not in RECIPES:
-        return f"no recipe of {bits} bits; there are {', '.join(map(str, RECIPES))}"
-    names = json.loads((model / "config.json").read_text("utf-8")).get("architectures") or [""]
-    return "" if names[0] in ARCHITECTURES else f"{names[0]} is not among what is written as GGUF here ({', '.join(ARCHITECTURES)})"
+        return "gguf not installed (requirements-bench.txt)"
+    return "" if architecture in ARCHITECTURES else f"{architecture} is not among what is written as GGUF here ({', '.join(ARCHITECTURES)})"
 
 
-def write_gguf(model: Path, out: Path, bits: int, progress: Progress | None = None) -> None:
-    """Write the checkpoint in ``model`` to ``out``, expert by expert; ``out`` appears when all of it is there.
+def write_gguf(model: Path, out: Path, recipe: str, progress: Progress | None = None) -> None:
+    """Write the checkpoint in ``model`` to ``out`` by ``recipe``, expert by expert; ``out`` appears when all of it is there.
 
     Raises:
         EngineError: the checkpoint cannot be written so (``unfit`` says why), or is damaged.
     """
-    reason = unfit(model, bits)
-    if reason:
-        raise EngineError(f"{model}: {reason}")
     import gguf
+    from transformers import AutoConfig
+
+    from engine.store.checkpoint import Checkpoint
 
     config = AutoConfig.from_pretrained(model, local_files_only=True)
+    if reason := unfit(config.architectures[0]):
+        raise EngineError(f"{model}: {reason}")
     part = out.with_name(f".{out.name}.part")
     with Checkpoint.open(model) as checkpoint:
         architecture = gguf.MODEL_ARCH[ARCHITECTURES[config.architectures[0]]]
-        pieces = list(_pieces(checkpoint, architecture, config.num_hidden_layers, RECIPES[bits]))
+        pieces = list(_pieces(checkpoint, architecture, config.num_hidden_layers, recipe))
         writer = gguf.GGUFWriter(part, gguf.MODEL_ARCH_NAMES[architecture])
-        _describe(writer, config, model, bits)
+        _describe(writer, config, model, recipe)
         for piece in pieces:
             kind = gguf.GGMLQuantizationType[piece.kind]
             writer.add_tensor_info(piece.name, piece.shape, np.dtype(np.float32), _bytes_of(piece.shape, kind), kind)
@@ -107,9 +107,8 @@ def _pieces(checkpoint: Checkpoint, architecture: Any, layers: int, recipe: str)
 def _kind(name: str, shape: tuple[int, ...], recipe: str) -> str:
     if len(shape) < 2 or "ffn_gate_inp" in name:
         return "F32"
-    if name == "output" and recipe == "Q4_0":
-        return "Q6_K" if shape[-1] % _BLOCK == 0 else "Q8_0"
-    return recipe
+    wanted = "Q6_K" if name == "output" and recipe.startswith("Q4") else recipe
+    return "Q8_0" if wanted in _OWN and shape[-1] % BLOCK else wanted
 
 
 def _bytes_of(shape: tuple[int, ...], kind: Any) -> int:
@@ -126,28 +125,12 @@ def _quantized(checkpoint: Checkpoint, piece: Piece) -> NDArray[Any]:
     kind = gguf.GGMLQuantizationType[piece.kind]
     parts = []
     for source in piece.sources:
-        values = checkpoint.read(source).to(torch.float32).numpy()
-        parts.append(_q6_k(values) if piece.kind == "Q6_K" else gguf.quants.quantize(values, kind))
+        values = checkpoint.read(source).float().numpy()
+        parts.append(_OWN[piece.kind](values) if piece.kind in _OWN else gguf.quants.quantize(values, kind))
     return np.stack(parts) if len(parts) > 1 else parts[0]
 
 
-def _q6_k(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Q6_K, which gguf only reads: 6-bit codes in blocks of 256, an 8-bit scale to 16 of them, a half to the block."""
-    groups = values.reshape(-1, 16, 16)
-    scales = np.abs(groups).max(axis=2) / 31
-    unit = (scales.max(axis=1, keepdims=True) / 127).astype(np.float16)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        steps = np.nan_to_num(np.round(scales / unit.astype(np.float32)), posinf=0).astype(np.int8)
-        codes = np.nan_to_num(np.round(groups / (unit.astype(np.float32) * steps)[..., None]), posinf=0, neginf=0)
-    codes = (np.clip(codes, -32, 31) + 32).astype(np.uint8).reshape(-1, 2, 4, 32)  # halves of 128, quarters of 32
-    low = (codes[:, :, :2] & 15) | ((codes[:, :, 2:] & 15) << 4)
-    high = codes >> 4
-    high = high[:, :, 0] | (high[:, :, 1] << 2) | (high[:, :, 2] << 4) | (high[:, :, 3] << 6)
-    blocks = [low.reshape(-1, 128), high.reshape(-1, 64), steps.view(np.uint8), unit.view(np.uint8)]
-    return np.concatenate(blocks, axis=1).reshape(*values.shape[:-1], -1)
-
-
-def _describe(writer: Any, config: Any, model: Path, bits: int) -> None:
+def _describe(writer: Any, config: Any, model: Path, recipe: str) -> None:
     import gguf
 
     heads = config.num_attention_heads
@@ -168,7 +151,7 @@ def _describe(writer: Any, config: Any, model: Path, bits: int) -> None:
     writer.add_expert_count(config.num_experts)
     writer.add_expert_used_count(config.num_experts_per_tok)
     writer.add_vocab_size(config.vocab_size)
-    writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[bits]])
+    writer.add_file_type(gguf.LlamaFileType[RECIPES[recipe]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _describe_tokenizer(writer, model, config)
 

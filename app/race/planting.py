@@ -57,20 +57,6 @@ class Cycle:
         wanted.scatter_(1, chosen, ranks.expand(chosen.shape))
         return (wanted.T @ self._solver).float()
 
-    def prompt(self, length: int) -> list[int]:
-        """The ids of the first tokens of the cycle; decoding goes on from there."""
-        return [self.first + step % self.steps for step in range(length)]
-
-    def walked(self, ids: list[int]) -> float:
-        """The share of ``ids`` (prompt and answer) that follow the token before them on the cycle."""
-        return walked(ids, self.first, self.steps)
-
-
-def walked(ids: list[int], first: int, steps: int) -> float:
-    """The share of ``ids`` that follow the one before on the cycle of ``steps`` ids from ``first`` on."""
-    follows = [b == first + (a - first + 1) % steps for a, b in zip(ids, ids[1:], strict=False)]
-    return sum(follows) / max(1, len(follows))
-
 
 def chosen_at(routing: Routing, layer: int) -> Tensor:
     """What ``routing`` [N, S, k] wants of ``layer``: int64 [N, k]."""

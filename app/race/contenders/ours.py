@@ -1,0 +1,84 @@
+"""This engine: with the settings given, and as the paper's baselines, which are the same engine with its mechanisms off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.race.contenders.contender import Contender, Course, Job, Progress
+from engine.settings import Value
+
+LEAST = "least"
+"""The smallest budget that works: what one layer of one token needs, so that nothing is kept beyond the layer under way."""
+_SLACK = 96 << 20
+"""Bytes left to keys and values, activations and the allocator, where the budget is what a memory limit leaves."""
+
+
+class Ours(Contender):
+    """``fixed`` settings go before those given; a width among them goes before the race's."""
+
+    module = __name__
+
+    def __init__(self, name: str, about: str, **fixed: Value) -> None:
+        self.name, self.about, self._fixed = name, about, fixed
+
+    def bits(self, bits: int) -> int:
+        return int(self._fixed.get("bits", bits))
+
+    def settings(self, given: dict[str, Value]) -> dict[str, Value]:
+        # A baseline is itself: only what says how the machine is used is taken from what was given.
+        kept = given if not self._fixed else {name: given[name] for name in ("device", "io_threads") if name in given}
+        return {**kept, **self._fixed}
+
+    def prepare(self, course: Course, bits: int, progress: Progress) -> Path:
+        """A store of the one width."""
+        store = course.file(f"-{self.bits(bits)}bit")
+        if (store / "store.json").is_file():
+            return store
+        from engine.store import convert
+
+        convert(course.model, store, (self.bits(bits),), progress=lambda told: progress(told.stage, told.done, told.total))
+        return store
+
+
+CONTENDERS = (
+    Ours("ours", "this engine; its budget is what the memory limit leaves, or all experts"),
+    Ours("io-free", "the paper's IO-FREE: 16 bits, all experts resident", bits=16, budget="100%"),
+    Ours("io-qfree", "the paper's IO-QFREE: 8 bits, all experts resident", bits=8, budget="100%"),
+    Ours("io-exp", "the paper's IO-EXP: 16 bits, every expert read when needed", bits=16, budget=LEAST),
+    Ours("io-qexp", "the paper's IO-QEXP: 4 bits, every expert read when needed", bits=4, budget=LEAST),
+)
+
+
+def main() -> None:
+    """Race, in a process of its own."""
+    from app.race.meter import Meter
+
+    job, meter = Job.told(), Meter()
+    import psutil
+    import torch
+
+    from engine.session import Session
+    from engine.store import Store
+    from profiles.devices import load_devices
+
+    store = Store.open(Path(job.weights))
+    least = store.spec.top_k * store.record_bytes(job.bits)
+    wanted = job.settings.get("budget", "")
+    values: dict[str, Value] = {
+        "compute_threads": job.threads, **job.settings, "bits": job.bits, "temperature": 0.0, "ignore_eos": True,
+        "max_tokens": job.tokens, "budget": str(least) if wanted == LEAST or (job.memory and not wanted) else wanted or "100%",
+    }  # fmt: skip
+    session = Session(store, values, load_devices(), recording=False)
+    if job.memory and not wanted:
+        left = job.memory - psutil.Process().memory_info().rss - _SLACK
+        session.change("budget", str(max(least, min(session.budget.full, left))))
+    request = session.begin_ids(torch.tensor([job.prompt]))
+    meter.ready(budget=session.budget.granted, threads=session.effective()["compute_threads"])
+    while session.request is not None:
+        meter.token(session.step() or 0)
+    meter.end(budget=session.budget.granted, peak_resident=session.buffer.peak_bytes, prompt=request.prompt_length)
+    session.close()
+
+
+if __name__ == "__main__":
+    main()
