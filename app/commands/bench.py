@@ -34,10 +34,11 @@ def add_parser(subparsers: Any) -> None:
     what.add_argument("--model", default=NAME, metavar="DIR", help="checkpoint folder, or demo (default)")
     what.add_argument("--shape", metavar="NAME", help="a synthetic model instead: olmoe, qwen3moe, or the file of a configuration")
     parser.add_argument("--routing", default="", metavar="FILE", help="recorded routing (.npz) for --shape to replay; else one is drawn")
-    parser.add_argument("--memory", default="none", metavar="SIZES", help="limits to race under: 1200MiB,2GiB,none (default none)")
+    parser.add_argument("--memory", default="none", metavar="SIZES",
+                        help="limits to race under: 1200MiB,2GiB,none (default: none)")  # fmt: skip
     parser.add_argument("--against", default=_BASELINES, metavar="NAMES",
-                        help="contenders beside ours, from io-free, io-qfree, io-exp, io-qexp, llama.cpp, fastllm, accelerate; or all, none "
-                             "(default %(default)s)")  # fmt: skip
+                        help="contenders beside ours: io-free, io-qfree, io-exp, io-qexp, llama.cpp, fastllm, accelerate; or all, or "
+                             "none (default %(default)s)")  # fmt: skip
     parser.add_argument("--prompt", metavar="TEXT", help="default: Once upon a time, or 16 tokens of a synthetic model's own")
     parser.add_argument("--tokens", type=int, default=64, metavar="N", help="tokens of each turn (default %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="threads of each (default %(default)s)")

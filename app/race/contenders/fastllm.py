@@ -13,6 +13,9 @@ from pathlib import Path
 from app.race.contenders.contender import Contender, Course, Job, Progress
 
 _RECIPES = {4: "Q4_K", 8: "Q8_0"}
+_ROOM = 1.3
+"""Memory to have beside the file's size before experts stay in memory."""
+_PAGE = 256
 _SLACK = 128 << 20
 """Bytes left to keys and values, activations and the allocator."""
 
@@ -92,24 +95,28 @@ def main() -> None:
     from ftllm import llm
 
     folder = Path(job.weights)
+    file = folder / "model.gguf"
+    from_disk = bool(job.memory) and job.memory < _ROOM * file.stat().st_size
     llm.set_cpu_threads(job.threads)
     llm.set_device_map("cpu")
-    llm.set_device_map("disk" if job.memory else "cpu", True)
-    model = llm.model(str(folder / "model.gguf"), ori_model_path=str(folder / "model"))
+    llm.set_device_map("disk" if from_disk else "cpu", True)
+    llm.set_max_tokens(-(-job.context // _PAGE) * _PAGE)  # left alone, it takes hundreds of MB for keys and values to come
+    model = llm.model(str(file), ori_model_path=str(folder / "model"))
+    model.set_max_batch(1)
     cache = 0
-    if job.memory:
+    if from_disk:
         cache = max(0, job.memory - psutil.Process().memory_info().rss - _SLACK)
         llm.set_moe_cpu_cache(cache)
     stops, stop_list = model.stop_token_ctypes(None)
     library, prompt = llm.fastllm_lib, (ctypes.c_int * len(job.prompt))(*job.prompt)
-    meter.ready(way="experts on disk" if job.memory else "resident", cache=cache, threads=job.threads)
+    meter.ready(way="experts on disk" if from_disk else "resident", cache=cache, threads=job.threads)
     handle = library.launch_response_llm_model(
         model.model, len(job.prompt), prompt, job.tokens, job.tokens, False, ctypes.c_float(1.0), 1, ctypes.c_float(1.0),
         ctypes.c_float(1.0), False, stops, stop_list,
     )  # fmt: skip
     while True:
         while not library.can_fetch_response_llm_model(model.model, handle):
-            time.sleep(0.0001)  # it has two cores to itself; its own client would spin on one of them
+            time.sleep(0.0001)  # its own client spins here, on a core that its threads need
         token = library.fetch_response_llm_model(model.model, handle)
         if token == -2:
             fail("the prompt is too long")
