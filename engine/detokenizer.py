@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 _INCOMPLETE = "\ufffd"
@@ -14,19 +15,19 @@ class Detokenizer:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        def decode(ids: tuple[int, ...]) -> str:
+            return str(tokenizer.decode(list(ids), skip_special_tokens=True)) if ids else ""
+
+        self._decode = lru_cache(4096)(decode)  # the token before was decoded just now, and neighbours come again
         self._ids: list[int] = []
         self._context = self._told = 0  # decode from ``_context``; tokens before ``_told`` have been told
 
     def add(self, token: int) -> str:
         """The text that ``token`` adds."""
         self._ids.append(token)
-        before = self._decode(self._ids[self._context : self._told])
-        text = self._decode(self._ids[self._context :])
+        before = self._decode(tuple(self._ids[self._context : self._told]))
+        text = self._decode(tuple(self._ids[self._context :]))
         if text.endswith(_INCOMPLETE) or len(text) < len(before):
             return ""
         self._context, self._told = self._told, len(self._ids)
         return text[len(before) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True)) if ids else ""

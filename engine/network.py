@@ -16,6 +16,7 @@ from engine.events import SpanKind
 from engine.kernels.decoder import NativeDecoder
 from engine.kernels.experts import ExpertKernels
 from engine.kernels.library import Native
+from engine.kernels.reference import Top, top
 from engine.ledger import Ledger
 from engine.models.anatomy import expert_modules
 from engine.models.describe import describe
@@ -70,6 +71,11 @@ class Network:
     def kernel(self) -> str:
         """The instruction set that multiplies, or torch."""
         return self.native.name if self.native else "torch"
+
+    @property
+    def find_top(self) -> Top:
+        """What finds the likeliest tokens."""
+        return self.native.top if self.native else top
 
     @property
     def context(self) -> int:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from engine.detokenizer import Detokenizer
@@ -18,7 +21,7 @@ class Request:
     """``memory`` has room for all tokens there may be; ``ids`` are those there are."""
 
     number: int
-    memory: Tensor  # [1, T at most]
+    memory: npt.NDArray[np.int64]  # [T at most]
     length: int  # T
     prompt_length: int
     limit: int
@@ -31,15 +34,15 @@ class Request:
     @property
     def ids(self) -> Tensor:
         """All token ids so far [1, T]: the prompt's and the new ones."""
-        return self.memory[:, : self.length]
+        return torch.from_numpy(self.memory[None, : self.length])
 
     @property
     def last(self) -> int:
         """The newest token."""
-        return int(self.memory[0, self.length - 1])
+        return int(self.memory[self.length - 1])
 
     def add(self, token: int) -> None:
         """One more token."""
-        self.memory[0, self.length] = token
+        self.memory[self.length] = token
         self.length += 1
         self.generated += 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,7 +65,7 @@ class Session:
         self.stream = ExpertStream(store, self.buffer, self.loader, self.ledger, self.network.kernels, self.bits_of)
         self.stream.on_layer = self._news
         self.network.attach(self.stream)
-        self._sampler = Sampler(int(self.values["seed"]))
+        self._sampler = Sampler(int(self.values["seed"]), self.network.find_top)
         self.news_period = 33_000_000  # ns between two batches: the window's 30 a second
         self._last_news = 0
 
@@ -100,9 +101,9 @@ class Session:
         if length >= context:
             raise EngineError(f"The prompt has {length} tokens, the model takes fewer than {context}; shorten it")
         limit = min(int(self.values["max_tokens"]), context - length)
-        self._sampler = Sampler(int(self.values["seed"]))
+        self._sampler = Sampler(int(self.values["seed"]), self.network.find_top)
         self._sampler.configure(self.values)
-        memory = torch.cat([ids, ids.new_empty(1, limit)], dim=1)
+        memory = np.concatenate([ids[0].numpy(), np.zeros(limit, np.int64)])
         self.request = Request(self._requests, memory, length, length, limit, self._tokens, detokenizer=detokenizer)
         self._requests += 1
         self.emit(Began(self.ledger.now(), self.request.number, prompt, list(pieces), self._tokens))
@@ -126,7 +127,7 @@ class Session:
             self.end("failed")
             raise
         sampling = self.ledger.account() if self.network.decoder else self.ledger.now()
-        token, logprob = self._sampler.choose(request.ids, logits)
+        token, logprob = self._sampler.choose(request.memory[: request.length], logits.float().numpy())
         request.add(token)
         piece = request.detokenizer.add(token) if request.detokenizer else ""
         request.text += piece

@@ -11,12 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from engine.errors import EngineError
 from engine.events import ACCESS, SPAN
 from engine.kernels.build import built
+from engine.kernels.reference import Floats, Ids
 
 BFLOAT16, FLOAT16, FLOAT32 = 16, 17, 32
 """Kinds of plain matrices; those of quantized ones are their bits."""
@@ -108,6 +110,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "expert": (None, (c_void_p, c_void_p, POINTER(ExpertLayout), c_void_p, c_void_p, c_int32)),
     "quantize8": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
     "quantize16": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
+    "top": (c_float, (c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p)),
     "decoder_new": (c_void_p, (c_void_p, POINTER(ModelSpec))),
     "decoder_free": (None, (c_void_p,)),
     "decoder_cache": (None, (c_void_p, c_void_p, c_void_p, c_int64)),
@@ -163,6 +166,7 @@ class Native:
         self.handle = self.library.engine_new(products.encode(), threads)
         if not self.handle:
             raise EngineError(f"this processor does not run the {products} kernels")
+        self._top_tokens: Ids = np.empty(0, np.int32)
         self.name = str(self.library.engine_name(self.handle).decode())
 
     def set_threads(self, threads: int) -> None:
@@ -180,6 +184,14 @@ class Native:
         y = torch.empty(len(x), layout.down.rows)
         self.library.expert(self.handle, record, layout, x.data_ptr(), y.data_ptr(), len(x))
         return y
+
+    def top(self, logits: Floats, count: int) -> tuple[Ids, Floats, float]:
+        """See ``reference.Top``; ``logits`` contiguous. What is returned is overwritten by the next call."""
+        if len(self._top_tokens) != count:
+            self._top_tokens, self._top_scores = np.empty(count, np.int32), np.empty(count, np.float32)
+            self._top_places = self._top_tokens.ctypes.data, self._top_scores.ctypes.data
+        total = self.library.top(self.handle, logits.ctypes.data, len(logits), count, *self._top_places)
+        return self._top_tokens, self._top_scores, total
 
     def close(self) -> None:
         """End the threads."""

@@ -1,17 +1,25 @@
 """The torch path: make the weights dense, then the family's own gate and activation.
 
-T tokens, d hidden, ff expert width, n = 2·ff rows of the up projection with a gate and ff without.
+T tokens, d hidden, ff expert width, n = 2·ff rows of the up projection with a gate and ff without, V vocabulary, k tokens wanted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from engine.quant.matrix import ExpertWeights, Matrix
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int32]
+Top = Callable[[Floats, int], tuple[Ids, Floats, float]]
+"""Finds the k largest of V logits: tokens and logits [k], largest first, and the logarithm of the sum of all exponentials."""
 
 
 def forward(x: Tensor, weights: ExpertWeights, module: Any) -> Tensor:
@@ -33,3 +41,12 @@ def _linear(x: Tensor, matrix: Matrix, bias: Tensor | None) -> Tensor:
     # Codes become float32 on the way in any case: rounding them to a narrower type would cost a pass, and precision.
     y = F.linear(x.float(), matrix.dense(torch.float32), None if bias is None else bias.float())
     return y.to(x.dtype)
+
+
+def top(logits: Floats, count: int) -> tuple[Ids, Floats, float]:
+    """See ``Top``."""
+    size = len(logits)
+    best = np.argpartition(logits, size - count)[size - count :] if count < size else np.arange(count)
+    tokens: Ids = best[np.argsort(-logits[best], kind="stable")].astype(np.int32)
+    scores = logits[tokens]
+    return tokens, scores, float(scores[0] + np.log(np.exp(logits - scores[0]).sum()))

@@ -1,5 +1,6 @@
 // The functions that engine/kernels/library.py calls. Sizes of the mirrored structs are told, so that a mismatch is found on loading.
 #include "decoder.h"
+#include "top.h"
 
 using namespace edgemoe;
 
@@ -62,6 +63,11 @@ void edgemoe_quantize8(Engine* engine, const float* x, int32_t columns, int8_t* 
 
 void edgemoe_quantize16(Engine* engine, const float* x, int32_t columns, int16_t* codes, float* scales, float* sums) {
   engine->context.products->quantize16(x, columns, codes, scales, sums);
+}
+
+// The `count` largest of logits[size], largest first (the lower index first among equals), and the logarithm of the sum of all exponentials.
+float edgemoe_top(Engine* engine, const float* logits, int32_t size, int32_t count, int32_t* tokens, float* scores) {
+  return top(*engine->context.products, logits, size, count, tokens, scores);
 }
 
 Decoder* edgemoe_decoder_new(Engine* engine, const ModelSpec* spec) { return new Decoder(*spec, engine->context); }

@@ -71,18 +71,6 @@ inline float dot_floats(const float* a, const float* b, int n) {
   return sum + lanes[0];
 }
 
-inline float sum_floats(const float* x, int n) {
-  float lanes[16] = {};
-  int i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int j = 0; j < 16; ++j) lanes[j] += x[i + j];
-  float sum = 0.0f;
-  for (; i < n; ++i) sum += x[i];
-  for (int half = 8; half > 0; half /= 2)
-    for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
-  return sum + lanes[0];
-}
-
 void rms_norm_any(const float* x, const float* weight, float eps, float* out, int n) {
   const float scale = 1.0f / std::sqrt(dot_floats(x, x, n) / float(n) + eps);
   for (int i = 0; i < n; ++i) out[i] = weight[i] * (x[i] * scale);
@@ -96,14 +84,16 @@ void scale_any(float* y, float scale, int n) {
   for (int i = 0; i < n; ++i) y[i] *= scale;
 }
 
-void attend_any(const float* q, const float* keys, const float* values, int length, int dim, float scale, float* scores, float* out) {
+// `powers(scores, less, n)` turns scores into exp(score - less) and returns their sum.
+template <class Powers>
+inline void attend_with(Powers powers, const float* q, const float* keys, const float* values, int length, int dim, float scale,
+                        float* scores, float* out) {
   float largest = -INFINITY;
   for (int j = 0; j < length; ++j) {
     scores[j] = scale * dot_floats(q, keys + int64_t(j) * dim, dim);
     largest = scores[j] > largest ? scores[j] : largest;
   }
-  for (int j = 0; j < length; ++j) scores[j] = exp_fast(scores[j] - largest);
-  const float total = sum_floats(scores, length);
+  const float total = powers(scores, largest, length);
   for (int i = 0; i < dim; ++i) out[i] = 0.0f;
   for (int j = 0; j < length; ++j) add_scaled_any(out, values + int64_t(j) * dim, scores[j], dim);
   scale_any(out, 1.0f / total, dim);

@@ -20,6 +20,7 @@ struct Products {
   void (*attend)(const float* q, const float* keys, const float* values, int length, int dim, float scale, float* scores, float* out);
   void (*add_scaled)(float* y, const float* x, float scale, int n);  // y += scale * x
   void (*scale)(float* y, float scale, int n);
+  float (*powers)(const float* x, float less, int n, float* out);  // out[i] = exp(x[i] - less), unless null; returns their sum
 };
 
 const Products& portable_products();

@@ -430,11 +430,60 @@ void quantize16_avx2(const float* x, int columns, int16_t* codes, float* scales,
   quantize(x, columns, 32767.0f, codes, scales, sums);
 }
 
+// --- exponentials --------------------------------------------------------------------------------------------------
+
+// elementwise.h's exp_fast, eight at a time.
+inline __m256 exp_eight(__m256 x) {
+  x = _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-87.0f)), _mm256_set1_ps(88.0f));
+  const __m256 magic = _mm256_set1_ps(12582912.0f);
+  const __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(1.44269504f), magic);
+  const __m256 n = _mm256_sub_ps(shifted, magic);
+  const __m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-1.42860677e-6f), _mm256_fmadd_ps(n, _mm256_set1_ps(-0.693145752f), x));
+  __m256 p = _mm256_set1_ps(1.98756915e-4f);
+  for (const float c : {1.39819995e-3f, 8.33345190e-3f, 4.16657957e-2f, 1.66666657e-1f, 0.5f}) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(c));
+  p = _mm256_add_ps(_mm256_fmadd_ps(_mm256_mul_ps(p, r), r, r), _mm256_set1_ps(1.0f));
+  const __m256i exponent = _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23), _mm256_set1_epi32(0x3f800000));
+  return _mm256_mul_ps(p, _mm256_castsi256_ps(exponent));
+}
+
+float powers_avx2(const float* x, float less, int n, float* out) {
+  const __m256 taken = _mm256_set1_ps(less), zero = _mm256_setzero_ps();
+  __m256 sum = zero;
+  int i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m256 power = exp_eight(_mm256_sub_ps(_mm256_loadu_ps(x + i), taken));
+    if (out != nullptr) _mm256_storeu_ps(out + i, power);
+    sum = _mm256_add_ps(sum, power);
+  }
+  float rest = 0.0f;
+  for (; i < n; ++i) {
+    const float power = exp_fast(x[i] - less);
+    if (out != nullptr) out[i] = power;
+    rest += power;
+  }
+  return _mm_cvtss_f32(sum_lanes(sum, zero, zero, zero)) + rest;
+}
+
+void gate_avx2(Activation kind, const float* gate, const float* up, int step, float* out, int n) {
+  int i = 0;
+  if (kind == SILU && step == 1 && up != nullptr)
+    for (; i + 8 <= n; i += 8) {
+      const __m256 x = _mm256_loadu_ps(gate + i), one = _mm256_set1_ps(1.0f);
+      const __m256 power = exp_eight(_mm256_sub_ps(_mm256_setzero_ps(), x));
+      _mm256_storeu_ps(out + i, _mm256_mul_ps(_mm256_div_ps(x, _mm256_add_ps(one, power)), _mm256_loadu_ps(up + i)));
+    }
+  gate_any(kind, gate + i * step, up == nullptr ? nullptr : up + i * step, step, out + i, n - i);
+}
+
+void attend_avx2(const float* q, const float* keys, const float* values, int length, int dim, float scale, float* scores, float* out) {
+  attend_with([](float* x, float less, int n) { return powers_avx2(x, less, n, x); }, q, keys, values, length, dim, scale, scores, out);
+}
+
 }  // namespace
 
 const Products* avx2_products() {
-  static const Products products = {"AVX2",       rows_avx2,  quantize8_avx2, quantize16_avx2, gate_any,
-                                    rms_norm_any, attend_any, add_scaled_any, scale_any};
+  static const Products products = {"AVX2",       rows_avx2,  quantize8_avx2, quantize16_avx2, gate_avx2,
+                                    rms_norm_any, attend_avx2, add_scaled_any, scale_any, powers_avx2};
   return &products;
 }
 

@@ -91,11 +91,25 @@ void quantize16_any(const float* x, int columns, int16_t* codes, float* scales, 
   quantize(x, columns, 32767.0f, codes, scales, sums);
 }
 
+float powers_any(const float* x, float less, int n, float* out) {
+  float sum = 0.0f;
+  for (int i = 0; i < n; ++i) {
+    const float power = exp_fast(x[i] - less);
+    if (out != nullptr) out[i] = power;
+    sum += power;
+  }
+  return sum;
+}
+
+void attend_any(const float* q, const float* keys, const float* values, int length, int dim, float scale, float* scores, float* out) {
+  attend_with([](float* x, float less, int n) { return powers_any(x, less, n, x); }, q, keys, values, length, dim, scale, scores, out);
+}
+
 }  // namespace
 
 const Products& portable_products() {
   static const Products products = {"portable C++", rows_any,     quantize8_any, quantize16_any, gate_any,
-                                    rms_norm_any,   attend_any,   add_scaled_any, scale_any};
+                                    rms_norm_any,   attend_any,   add_scaled_any, scale_any, powers_any};
   return products;
 }
 
