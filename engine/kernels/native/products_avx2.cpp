@@ -374,7 +374,7 @@ inline GroupScale group_scale(const float* x, float top) {
   __m128 four = _mm_max_ps(_mm256_castps256_ps128(largest), _mm256_extractf128_ps(largest, 1));
   four = _mm_max_ps(four, _mm_movehl_ps(four, four));
   const float most = _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
-  if (_mm256_movemask_ps(unordered) != 0 || most > 3.4e38f) return {0.0f, NAN};
+  if (_mm256_movemask_ps(unordered) != 0 || most > 3.40282347e38f) return {0.0f, NAN};
   return most > 1e-30f ? GroupScale{top / most, most / top} : GroupScale{0.0f, 0.0f};
 }
 
