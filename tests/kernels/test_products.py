@@ -26,7 +26,7 @@ from engine.quant.packing import pack, packed_columns
 from . import exact
 
 ROUNDING = 4e-7
-LOSS = {2: 9e-3, 3: 9e-3, 4: 9e-3, 8: 5e-5, 16: 2.5e-7}  # 8-bit activations, for 8-bit weights 16-bit ones, floats
+LOSS = {2: 9e-3, 3: 9e-3, 4: 9e-3, 8: 5e-5, 16: 4e-7}  # 8-bit activations, for 8-bit weights 16-bit ones, floats
 ROWS, TOKENS = 130, 33
 COLUMNS = (8, 40, 64, 96, 200, 256, 768, 1408, 2048, 2880)
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 9, TOKENS)
@@ -129,7 +129,7 @@ def test_quantized_activations_lose_no_more_than_stated(native: Native, bits: in
         weight, x = random(ROWS, columns), random(TOKENS, columns, seed=2)
         matrix = Matrix(16, ROWS, columns, weight) if bits == 16 else codec_named("default").quantize(weight, bits)
         loss = exact.error(native.linear(quantized(matrix), x), x.double() @ exact.dense(matrix).T)
-        assert LOSS[bits] / 3 < loss < LOSS[bits], f"{loss:.2g}"
+        assert LOSS[bits] / 5 < loss < LOSS[bits], f"{loss:.2g}"
 
 
 @settings(deadline=None, max_examples=60)
