@@ -120,7 +120,7 @@ class Session:
             return None
         phase = Phase.PREFILL if request.cache is None else Phase.DECODE
         self.ledger.begin_pass(self._tokens, phase)
-        began, evictions = self.ledger.now(), self.buffer.evictions
+        began, evictions = self.ledger.reached, self.buffer.evictions
         try:
             logits = self.network.logits(request)
         except EngineError:

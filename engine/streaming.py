@@ -76,9 +76,8 @@ class ExpertStream:
     def decode(self, decoder: NativeDecoder, token: int, position: int) -> Tensor:
         """Logits [V] after ``token``, which stands at ``position``: native wherever all that is chosen is resident."""
         ledger, self._native = self.ledger, True
-        ledger.account()
         decoder.begin(token, position, ledger.origin, ledger.token)
-        while (layer := decoder.run()) >= 0:
+        while (layer := decoder.run(ledger.reached)) >= 0:
             decoder.drain(self._took)
             self._supply(decoder, layer)
         decoder.drain(self._took)
@@ -92,11 +91,9 @@ class ExpertStream:
         clock = Clock(self.ledger.token, layer)
         self._account(uses, clock)
         for expert in self._arrivals(list(uses), clock):
-            self.ledger.account()
-            decoder.expert(uses[expert].rank)
+            decoder.expert(uses[expert].rank, self.ledger.reached)
             decoder.drain(self._took)
         self.on_layer()
-        self.ledger.account()
 
     def _took(self, spans: bytes, accesses: bytes, times: list[int], reached: int) -> None:
         """Account for what the decoder did by itself: every expert it used was a hit."""

@@ -82,9 +82,9 @@ class NativeDecoder:
         """Take up ``token``, which stands at ``position``; records count from ``origin`` and belong to pass ``number``."""
         self._library.decoder_begin(self.handle, token, position, origin, number)
 
-    def run(self) -> int:
-        """Go on; the MoE layer that lacks an expert, or -1 when the logits are there."""
-        return int(self._library.decoder_run(self.handle, 0))
+    def run(self, at: int) -> int:
+        """Go on; the MoE layer that lacks an expert, or -1 when the logits are there. The caller's last span ended at ``at``."""
+        return int(self._library.decoder_run(self.handle, 0, at))
 
     def chosen(self, layer: int) -> tuple[list[int], list[float]]:
         """What the router of MoE layer ``layer``, where it stopped, chose: experts and their weights, best first."""
@@ -93,9 +93,9 @@ class NativeDecoder:
         weights = (ctypes.c_float * top_k).from_address(self._library.decoder_weights(self.handle))
         return list(experts), list(weights)
 
-    def expert(self, rank: int) -> None:
-        """Compute the chosen expert of this rank; it must be resident."""
-        self._library.decoder_expert(self.handle, rank)
+    def expert(self, rank: int, at: int) -> None:
+        """Compute the chosen expert of this rank; it must be resident. The caller's last span ended at ``at``."""
+        self._library.decoder_expert(self.handle, rank, at)
 
     @property
     def logits(self) -> Tensor:

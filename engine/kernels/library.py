@@ -115,8 +115,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "decoder_free": (None, (c_void_p,)),
     "decoder_cache": (None, (c_void_p, c_void_p, c_void_p, c_int64)),
     "decoder_begin": (None, (c_void_p, c_int32, c_int32, c_int64, c_int32)),
-    "decoder_run": (c_int32, (c_void_p, c_int32)),
-    "decoder_expert": (None, (c_void_p, c_int32)),
+    "decoder_run": (c_int32, (c_void_p, c_int32, c_int64)),
+    "decoder_expert": (None, (c_void_p, c_int32, c_int64)),
     "decoder_chosen": (c_void_p, (c_void_p,)),
     "decoder_weights": (c_void_p, (c_void_p,)),
     "decoder_logits": (c_void_p, (c_void_p,)),
@@ -160,6 +160,8 @@ class Native:
     Raises:
         EngineError: there is no library, or this processor does not run ``products``.
     """
+
+    handle = None  # where making one fails
 
     def __init__(self, threads: int = 1, products: str = "", library_: Library | None = None) -> None:
         self.library = library_ or library()

@@ -80,9 +80,9 @@ void edgemoe_decoder_begin(Decoder* decoder, int32_t token, int32_t position, in
   decoder->begin(token, position, origin, pass);
 }
 
-int32_t edgemoe_decoder_run(Decoder* decoder, int32_t each) { return decoder->run(each != 0); }
+int32_t edgemoe_decoder_run(Decoder* decoder, int32_t each, int64_t at) { return decoder->run(each != 0, at); }
 
-void edgemoe_decoder_expert(Decoder* decoder, int32_t rank) { decoder->expert(rank); }
+void edgemoe_decoder_expert(Decoder* decoder, int32_t rank, int64_t at) { decoder->expert(rank, at); }
 
 const int32_t* edgemoe_decoder_chosen(const Decoder* decoder) { return decoder->chosen(); }
 const float* edgemoe_decoder_weights(const Decoder* decoder) { return decoder->weights(); }

@@ -20,7 +20,6 @@ void Decoder::set_cache(float* keys, float* values, int64_t places) {
 
 void Decoder::begin(int32_t token, int position, int64_t origin, int32_t pass) {
   records_.begin(origin, pass);
-  records_.resume();
   position_ = position;
   layer_ = 0;
   routed_layer_ = false;
@@ -34,8 +33,8 @@ void Decoder::begin(int32_t token, int position, int64_t origin, int32_t pass) {
   }
 }
 
-int Decoder::run(bool each) {
-  records_.resume();
+int Decoder::run(bool each, int64_t at) {
+  records_.resume(at);
   for (; layer_ < spec_.layer_count; ++layer_) {
     const LayerSpec& layer = spec_.layers[layer_];
     if (!routed_layer_) {
@@ -91,10 +90,10 @@ bool Decoder::all_resident(const LayerSpec& layer) const {
   return true;
 }
 
-void Decoder::expert(int rank) {
+void Decoder::expert(int rank, int64_t at) {
   const LayerSpec& layer = spec_.layers[layer_];
   const int e = number(layer, rank);
-  records_.resume();
+  records_.resume(at);
   run_expert(context_, *work_[rank], record(e), layout(e), normed_, 1, outputs_.data() + size_t(rank) * spec_.hidden, spec_.hidden);
   records_.mark(EXPERT, layer.moe, chosen_[rank], layout(e).bits);
   ++computed_;

@@ -22,10 +22,11 @@ class Decoder {
 
   // Goes on until an MoE layer lacks an expert, and returns that layer; -1 at the end, when `logits` are there. With `each`, stops at
   // every MoE layer once routed. The layer's experts must then each be computed by `expert`, or all be resident, before it is called again.
-  int run(bool each);
+  // `at` is when the caller's last span ended: what it did since is recorded as its bookkeeping.
+  int run(bool each, int64_t at);
 
   // Computes the chosen expert of this rank, which must be resident now.
-  void expert(int rank);
+  void expert(int rank, int64_t at);
 
   const int32_t* chosen() const { return chosen_.data(); }
   const float* weights() const { return weights_.data(); }

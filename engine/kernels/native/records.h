@@ -7,7 +7,7 @@
 
 namespace edgemoe {
 
-enum SpanKind : uint8_t { ATTENTION = 0, ROUTER = 1, EXPERT = 2, HEAD = 4, SHARED = 7, kSpanKinds = 16 };
+enum SpanKind : uint8_t { ATTENTION = 0, ROUTER = 1, EXPERT = 2, HEAD = 4, SHARED = 7, ACCOUNT = 8, kSpanKinds = 16 };
 
 #pragma pack(push, 1)
 struct Span {
@@ -39,7 +39,11 @@ class Records {
     token_ = token;
   }
 
-  void resume() { reached = now_ns() - origin_; }
+  // What was done since `at` was the caller's bookkeeping, so that spans leave no hole between calls.
+  void resume(int64_t at) {
+    reached = at;
+    mark(ACCOUNT, -1);
+  }
 
   // All time since the last mark was spent on this.
   void mark(SpanKind kind, int layer, int expert = -1, int bits = 0) { until(now_ns() - origin_, kind, layer, expert, bits); }
