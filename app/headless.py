@@ -20,9 +20,11 @@ from engine.recording.chrome import export_chrome
 from engine.recording.output import check_writable
 from engine.recording.recording import Recording
 from engine.recording.statistics import summarize
+from engine.residency.usage import Usage
 from engine.session import Session
 from engine.settings import Value
 from engine.store import Store, open_or_convert
+from engine.warm import STAGE, fill
 
 FIGURES = {
     **{name: name for name in (
@@ -45,6 +47,7 @@ class Headless:
     ) -> None:  # fmt: skip
         self._model, self._values, self._devices = model, values, devices
         self._session_file, self._trace, self._on = session, trace, recording
+        self._usage: Usage | None = None
         self._stopped = False
         self._lock = threading.Lock()
 
@@ -78,8 +81,14 @@ class Headless:
         if kind is None and self._session_file and self.recording.trouble:
             raise EngineError(self.recording.trouble)
 
+    def fill(self) -> None:
+        """Begin with the most used experts in memory, with progress on stderr, and count from now on which these are."""
+        self._usage = Usage.open(self.session.store, self._model)
+        with Bar() as bar:
+            fill(self.session, self._usage, lambda done, total: bar.show(STAGE, done, total), lambda: self._stopped)
+
     def stop(self) -> None:
-        """End the request after the token under way."""
+        """End the filling, or the request after the token under way."""
         self._stopped = True
 
     def generate(self, prompt: str, show: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -106,12 +115,14 @@ class Headless:
         return {
             "text": text, "token_ids": ids, "settings": self.session.effective(),
             **{key: 0 if isnan(value) else value for key, value in figures.items()},
-            "machine": platform.platform(),
+            "warm_bytes": sum(filled.bytes for filled in self.recording.fills), "machine": platform.platform(),
         }  # fmt: skip
 
     def _take(self, notice: Any) -> None:
         with self._lock:  # the monitor's samples come from its own thread
             self.recording.append(notice)
+        if self._usage:
+            self._usage.hear(notice)
 
     def _buffer(self) -> tuple[int, int, int, int]:
         return self.session.buffer_bytes()

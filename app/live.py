@@ -142,7 +142,6 @@ class Live(QObject):
         self.info = notice.model
         self.values.update(notice.settings)
         self.effective = dict(notice.effective)
-        self.progressed.emit(None)
         for name in BY_NAME:
             self.setting_changed.emit(name)
         self.model_changed.emit()
@@ -177,6 +176,8 @@ class Live(QObject):
     def _be(self, state: str) -> None:
         if state == self.state:
             return
+        if self.state == "loading":  # also when the model is there: then the buffer is being filled
+            self.progressed.emit(None)
         self.state = state
         self._begin_what_waits()
         self.state_changed.emit()

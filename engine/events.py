@@ -63,7 +63,8 @@ SPAN = np.dtype([
     ("start", "<i8"), ("duration", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
     ("kind", "u1"), ("lane", "u1"), ("bits", "u1"), ("outcome", "u1"), ("bytes", "<i4"),
 ])
-"""One stretch of work. ``layer``/``expert`` are -1 where they do not apply. READ: ``bytes`` read, ``outcome`` of the miss it served."""
+"""One stretch of work. ``layer``/``expert`` are -1 where they do not apply. READ: ``bytes`` read, ``outcome`` of the miss it served;
+HIT where it served none. ``token`` is -1 where the buffer was filled at load."""
 
 ACCESS = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
@@ -239,6 +240,16 @@ class Ready(Message, frozen=True):
     budget: Budget
 
 
+class Filled(Message, frozen=True):
+    """The buffer was filled at load, from ``began`` to ``time``: ``experts`` of ``bytes`` were read, of ``wanted`` bytes."""
+
+    time: int
+    began: int
+    experts: int
+    bytes: int
+    wanted: int
+
+
 class State(Message, frozen=True):
     """``state`` is one of loading, idle, running, paused."""
 
@@ -305,7 +316,7 @@ class Failed(Message, frozen=True):
 
 
 Command = Load | Generate | Pause | Resume | Step | Stop | Change | Quit
-Notice = Opened | Progress | Ready | State | Began | Batch | Applied | Refused | Finished | Failed
+Notice = Opened | Progress | Ready | Filled | State | Began | Batch | Applied | Refused | Finished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

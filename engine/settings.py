@@ -106,6 +106,8 @@ SETTINGS: tuple[Setting, ...] = (
             "for all.", Effect.TOKEN, kind="path"),
     Setting("eviction", "Eviction policy", "Memory", "default", "Which resident expert makes room for the next.", Effect.TOKEN,
             choices=("default", "edgemoe", "edgemoe-printed", "lru", "lfu", "fifo")),
+    Setting("warm_start", "Warm start", "Memory", True, "When a model is loaded, fill the budget with the experts used most so far, so that "
+            "the first tokens need not wait for them.", Effect.RELOAD),
     Setting("predictor", "Predictor", "Preload", "none", "Which experts to load before the router has asked for them. "
             "None: experts are loaded on demand only.", Effect.TOKEN, choices=("none",)),
     Setting("device", "Storage device", "Storage", "native", "Slow this machine's storage down to another device's bandwidth, "

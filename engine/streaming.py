@@ -50,7 +50,7 @@ class ExpertStream:
         self._native = False  # decoding natively: what is between spans is then this program's own, and told
         self._store = store
         self._experts = store.spec.experts
-        self._seen = bytearray(store.spec.layers * store.spec.experts)
+        self.seen = bytearray(store.spec.layers * store.spec.experts)  # experts that have been in the buffer
 
     def forward(self, module: Any, layer: int, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         """Mix of the chosen experts [T, d] for ``hidden`` [T, d], ``index`` [T, k] and gate ``weights`` [T, k].
@@ -114,8 +114,8 @@ class ExpertStream:
         self._outcome: dict[int, Outcome] = {}
         for expert, use in uses.items():
             held = self.buffer.holds(expert)
-            outcome = Outcome.HIT if held else Outcome.CAPACITY if self._seen[expert] else Outcome.FIRST_TOUCH
-            self._seen[expert] = 1
+            outcome = Outcome.HIT if held else Outcome.CAPACITY if self.seen[expert] else Outcome.FIRST_TOUCH
+            self.seen[expert] = 1
             self._outcome[expert] = outcome
             bits = self.buffer.bits_of(expert) if held else self.bits_of(expert)
             self.ledger.access(expert, bits, outcome, use.rank, use.token_count, use.weight)

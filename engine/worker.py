@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,6 +134,22 @@ class Worker:
         limit = parse_budget(str(self._session.values["memory_limit"]), 1)
         self._monitor = Monitor(self._send, self._now, self._session.buffer_bytes, limit, self._end_at_limit)
         self._monitor.start()
+        self._fill(self._session, Path(command.model))
+
+    def _fill(self, session: Session, model: Path) -> None:
+        """Begin with the most used experts in memory, and count from now on which these are. Stop ends the filling, not the loading."""
+        from engine.residency.usage import Usage
+        from engine.warm import STAGE, fill
+
+        usage = Usage.open(session.store, model)
+
+        def tell(notice: events.Notice) -> None:
+            usage.hear(notice)
+            self._send(notice)
+
+        session.emit = tell
+        show = self._reporter()
+        fill(session, usage, lambda done, total: show(STAGE, done, total), self._cancelled.is_set)
 
     def _opened(self, command: events.Load) -> Session:
         # transformers takes seconds to import: only now, when the window is up and can say so.
@@ -140,18 +157,28 @@ class Worker:
         from engine.session import Session
         from engine.store import open_or_convert
 
-        sent = [0.0]
+        show = self._reporter()
 
-        def show(progress: Progress) -> None:
-            if time.monotonic() - sent[0] > _PROGRESS_PERIOD or progress.done == progress.total:
-                sent[0] = time.monotonic()
-                self._send(events.Progress(progress.stage, progress.done, progress.total))
+        def convert(progress: Progress) -> None:
+            show(progress.stage, progress.done, progress.total)
 
-        store = open_or_convert(Path(command.model), progress=show, cancel=self._cancelled.is_set)
+        store = open_or_convert(Path(command.model), progress=convert, cancel=self._cancelled.is_set)
         self._send(events.Progress("Loading non-expert weights", 0, 0, ""))
         session = Session(store, command.settings, {device.name: device for device in command.devices}, self._send)
         session.go_on_from(self._origin, self._counted)  # one clock, and no number twice, in all that this process tells
         return session
+
+    def _reporter(self) -> Callable[[str, int, int], None]:
+        """Tells of a stage that so many bytes are done, of how many; not more often than one can read."""
+        sent = 0.0
+
+        def show(stage: str, done: int, total: int) -> None:
+            nonlocal sent
+            if time.monotonic() - sent > _PROGRESS_PERIOD or done == total:
+                sent = time.monotonic()
+                self._send(events.Progress(stage, done, total))
+
+        return show
 
     def _unload(self) -> None:
         if self._monitor is not None:

@@ -17,7 +17,7 @@ from views.selection import Selection
 from views.theme import Theme
 from views.tile import Tile
 from views.tuning_model import TuningModel
-from views.units import format_bytes, format_duration
+from views.units import format_bytes, format_duration, format_read
 
 POINTS = 40  # of a trend; more tokens are drawn as means of neighbours
 HEIGHT = 52
@@ -138,7 +138,9 @@ class Readouts(Panel):
         over = f"Here: {scope.detail}."
         uses = told.hits + told.misses
         moment = "now" if scope.until is None else "at the end of the range" if scope.text.startswith("range") else "when the pass was done"
+        warm = sum(filled.bytes for filled in self.recording.fills)
         more = {
+            "read": f"{over} Not counted: {format_read(warm)} that filled the buffer at load." if warm else over,
             "ttft": prefill or over,
             "hits": f"{told.hits:,} hits of {uses:,} uses. {over}" if uses else over,
             "resident": f"As of {moment}; most so far {format_bytes(told.peak_resident_bytes)} in {scope.detail}." if uses else over,

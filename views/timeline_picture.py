@@ -29,12 +29,13 @@ MOST_TEXTS = 400
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice: of a span (a row of ``spans``) or, where ``span`` is None, of a whole pass. ``start``/``end`` in ns."""
+    """One slice: of a span (a row of ``spans``) or, where ``span`` is None, of a whole pass. ``start``/``end`` in ns, ``token`` None where
+    it belongs to no pass."""
 
     lane: Lane
     start: int
     end: int
-    token: int
+    token: int | None
     span: np.void | None = None
 
     @property
@@ -248,9 +249,8 @@ class Picture:
 
     def _slice(self, number: int) -> Slice:
         span = self.rows[self._source[number]]
-        return Slice(
-            self.lanes[self._lane[number]], int(span["start"]), int(span["start"] + span["duration"]), int(span["token"]), span
-        )  # fmt: skip
+        token = int(span["token"]) if span["token"] >= 0 else None
+        return Slice(self.lanes[self._lane[number]], int(span["start"]), int(span["start"] + span["duration"]), token, span)
 
     def _pass(self, lane: Lane, number: int) -> Slice:
         return Slice(lane, int(self._starts[number]), int(self._ends[number]), self.low + number)

@@ -62,7 +62,8 @@ def told(recording: Recording, span: np.void) -> str:
         parts.append(f"{span['bytes'] / span['duration'] * 1e3:.0f} MB/s")
     if (outcome := outcome_of(kind, span["outcome"])) is not None:
         parts.append(OUTCOMES[outcome][1] if outcome else "read ahead")
-    parts.append(f"token {span['token']}" + _quoted(recording, int(span["token"])))
+    token = int(span["token"])
+    parts.append(f"token {token}{_quoted(recording, token)}" if token >= 0 else "warm start")
     return " · ".join(parts)
 
 

@@ -14,8 +14,8 @@ from engine.settings import BY_NAME, Value
 from profiles.devices import load_devices
 from profiles.profile import find
 
-_SETTINGS = ("budget", "bits", "plan", "eviction", "predictor", "device", "seed", "temperature", "top_k", "top_p",
-             "repetition_penalty", "io_threads", "compute_threads", "kernels", "dtype", "skeleton_bits",
+_SETTINGS = ("budget", "bits", "plan", "eviction", "warm_start", "predictor", "device", "seed", "temperature", "top_k",
+             "top_p", "repetition_penalty", "io_threads", "compute_threads", "kernels", "dtype", "skeleton_bits",
              "verify", "ignore_eos")  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     with Headless(resolve_model(args.model), values, load_devices(), args.session, args.trace, not args.no_recording) as headless:
         previous = signal.signal(signal.SIGINT, lambda *_: headless.stop())
         try:
+            headless.fill()
             report = headless.generate(args.prompt, None if args.json else _write)
         finally:
             signal.signal(signal.SIGINT, previous)
@@ -77,9 +78,13 @@ def _write(piece: str) -> None:
     print(piece, end="", flush=True)
 
 
+def _warm(report: dict[str, Any]) -> str:
+    return f" and {report['warm_bytes'] / 1e6:.1f} MB before" if report["warm_bytes"] else ""
+
+
 def _sentence(report: dict[str, Any]) -> str:
     return (
         f"{len(report['token_ids'])} tokens, prefill {report['prefill_s']:.2f} s, decode {report['decode_tok_s']:.1f} tokens/s, "
-        f"hit rate {report['hit_rate']:.1%}, {report['demand_bytes'] / 1e6:.1f} MB read, stalled {report['stall_s']:.2f} s, "
+        f"hit rate {report['hit_rate']:.1%}, {report['demand_bytes'] / 1e6:.1f} MB read{_warm(report)}, stalled {report['stall_s']:.2f} s, "
         f"experts at most {report['peak_resident_bytes'] / 2**20:.2f} of {report['budget_bytes'] / 2**20:.2f} MiB"
     )

@@ -14,6 +14,7 @@ from engine.events import (
     Began,
     Budget,
     Failed,
+    Filled,
     Finished,
     Machine,
     ModelInfo,
@@ -57,6 +58,7 @@ class Recording:
         self.loaded = 0
         self.reloads: list[int] = []
         self.pieces: list[str] = []
+        self.fills: list[Filled] = []
         self.changes: list[Applied] = []
         self.requests: list[Began] = []
         self.finished: list[Finished] = []
@@ -172,6 +174,8 @@ class Recording:
                 self.wall, self.machine, self.version = message.wall, message.machine, message.version
             case Ready():
                 self._load(message)
+            case Filled():
+                self.fills.append(message)
             case State():
                 self.state = message.state
             case Began():

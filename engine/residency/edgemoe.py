@@ -8,6 +8,9 @@ from engine.residency.policy import Clock, FloatArray, IntArray
 
 HALF_LIFE = 8.0
 """Tokens after which a use counts half. The paper counts over the whole lifetime, which loses to LRU on real routing."""
+TRUST = 0.25
+"""Of other text, against this one's uses. At 25% budget a first prefill misses 98 instead of 115 of the demo model's experts for a point of
+the hit rate of the first ten tokens; trusted fully, 95 for two and a half."""
 
 
 class EdgeMoE:
@@ -20,6 +23,10 @@ class EdgeMoE:
         self._layer_of = np.repeat(np.arange(layers), experts)
         self._count = np.zeros(layers * experts)
         self._since = np.zeros(layers * experts)  # the token that ``_count`` was last brought up to
+
+    def expect(self, odds: FloatArray) -> None:
+        """Before the first use: how likely a token uses each expert, [S · E], from other text. It counts as a frequency that decays."""
+        self._count[:] = TRUST * odds / (1 - 0.5 ** (1 / HALF_LIFE))
 
     def used(self, expert: int, clock: Clock) -> None:
         age = clock.token - self._since[expert]

@@ -15,6 +15,11 @@ from engine.store.reader import Store, version_of
 from engine.store.writer import DEFAULT_WIDTHS, CancelCallback, ProgressCallback, convert
 
 
+def cache_folder() -> Path:
+    """What can be made anew is kept here: stores, and how often experts were used."""
+    return Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False))
+
+
 def default_store_path(checkpoint: Path, quantizer: str = "default") -> Path:
     """Where the store of ``checkpoint`` belongs: in the user's cache, under its name and what it holds.
 
@@ -24,8 +29,7 @@ def default_store_path(checkpoint: Path, quantizer: str = "default") -> Path:
     with Checkpoint.open(checkpoint) as opened:
         digest = opened.model_hash()
     name = re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.resolve().name)
-    cache = Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False))
-    return cache / "stores" / f"{name}-{digest[:16]}-{codec_named(quantizer).name}"
+    return cache_folder() / "stores" / f"{name}-{digest[:16]}-{codec_named(quantizer).name}"
 
 
 def open_or_convert(

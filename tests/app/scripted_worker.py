@@ -118,6 +118,7 @@ class Scripted:
         )  # fmt: skip
         effective = {**self.settings, "budget": self.budget().granted, "eviction": "edgemoe", "compute_threads": 1}
         self.say(events.Ready(self.now(), info, self.settings, effective, self.budget()))
+        self.say(events.Progress("Filling the expert buffer", 500, 1000))
         self.be("idle")
 
     def generate(self, command) -> None:

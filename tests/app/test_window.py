@@ -114,6 +114,15 @@ def test_the_status_bar_says_what_computes_and_a_banner_says_once_why_it_is_slow
     assert not again.banners.text("kernel")
 
 
+def test_the_filling_of_the_buffer_is_shown_until_it_is_over(make: Make, qtbot) -> None:
+    window, stages = make(), list[str]()
+    window.live.progressed.connect(lambda progress: stages.append(progress.stage if progress else ""))
+    window.begin(Path("/models/scripted"), autorun=False)
+    qtbot.waitUntil(lambda: window.live.can_run)
+    assert stages[-2:] == ["Filling the expert buffer", ""]
+    assert window.progress.isHidden()
+
+
 def test_autorun_starts_what_the_prompt_says(make: Make, qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
     window = make()
     monkeypatch.setattr(window, "prompt", lambda: "a first sample")

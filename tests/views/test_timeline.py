@@ -7,7 +7,7 @@ import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtWidgets import QApplication, QLabel
 
-from engine.events import SPAN, Outcome, SpanKind
+from engine.events import SPAN, Batch, Outcome, SpanKind
 from engine.recording.recording import Recording
 from engine.recording.statistics import summarize
 from tests.factory import _Run, make_recording
@@ -361,6 +361,23 @@ def test_shared_time_is_told_apart_from_attention_near_and_far(native, monkeypat
     codes = picture._rows(picture._codes, picture.lanes.index(lane_of(native, "compute")))
     drawn = (codes == code("compute", SHADE_OF[SpanKind.SHARED])).sum() / (codes > 0).sum()
     assert drawn == pytest.approx(shared / rows["duration"].sum(), abs=0.02)
+
+
+def test_reads_that_filled_the_buffer_belong_to_no_token(panel):
+    start, end = token_window(panel.recording, 24)
+    row = np.zeros(1, SPAN)
+    row["start"], row["duration"], row["token"], row["layer"], row["expert"] = start, end - start, -1, 2, 7
+    row["kind"], row["lane"], row["bits"], row["bytes"] = SpanKind.READ, 4, 4, 110_000
+    panel.recording.append(Batch({"spans": row.tobytes()}, []))
+    zoom(panel, 24)
+    at = place(panel, row[0])
+    found = panel.canvas.slice_at(at)
+    assert found.token is None and found.expert == (2, 7)
+    assert told(panel.recording, found.span).endswith("read ahead · warm start")
+    panel.hover_at(at)
+    assert panel.selection.hover_token is None and panel.selection.hover_expert == (2, 7)
+    panel.click_at(at)
+    assert (panel.selection.picked.token, panel.selection.picked.expert) == (None, 7)
 
 
 def test_what_does_not_occur_is_not_in_the_legend(panel, native):

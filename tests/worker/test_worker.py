@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from engine import events
+from engine.preload.device import Device
 from engine.store import Store, convert
 from engine.worker import OVER_LIMIT
 from tests.session.conftest import damage
@@ -128,6 +129,23 @@ def test_stop_ends_a_request_and_cancels_a_conversion(engine: Engine) -> None:
     assert isinstance(finished, events.Finished)
     assert finished.reason in ("stopped", "end of text")
     engine.state("idle")
+
+
+def test_stop_while_the_buffer_is_filled_keeps_the_model(engine: Engine, store: Store) -> None:
+    slow = Device("slow", "A slow device", 4e6, 0.2e-3, 1)
+    settings: dict[str, events.Value] = {"budget": "100%", "device": "slow", "max_tokens": 2, "ignore_eos": True}
+    engine.send(events.Load(str(store.path), settings, devices=[slow]))
+    engine.until(lambda n: isinstance(n, events.Ready))
+    engine.until(lambda n: isinstance(n, events.Progress) and n.stage.startswith("Filling") and n.done > 0)
+    engine.send(events.Stop())
+    filled = engine.until(lambda n: isinstance(n, events.Filled))
+    assert isinstance(filled, events.Filled)
+    assert 0 < filled.experts < 128 and 0 < filled.bytes < filled.wanted
+    engine.state("idle")
+    engine.send(events.Change("device", "native"), events.Generate("Once"))
+    finished = engine.until(lambda n: isinstance(n, events.Finished))
+    assert isinstance(finished, events.Finished) and finished.reason == "length"
+    assert not any(isinstance(n, events.Failed) for n in engine.notices)
 
 
 def test_nonsense_is_answered_in_one_line(engine: Engine) -> None:
