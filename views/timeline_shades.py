@@ -88,8 +88,10 @@ def averaged(covered: np.ndarray, x0: np.ndarray, x1: np.ndarray) -> np.ndarray:
     begins, owner = bins(x0, x1, width)
     sums = np.zeros((len(covered), len(begins) + 1), covered.dtype)  # one more, for where there is no token
     pixels = np.flatnonzero(owner >= 0)
-    np.add.at(sums, (slice(None), owner[pixels]), covered[:, pixels])
-    return (sums / np.maximum(1, np.bincount(owner[pixels], minlength=len(begins) + 1)))[:, owner]
+    found, first, count = np.unique(owner[pixels], return_index=True, return_counts=True)
+    if len(found):
+        sums[:, found] = np.add.reduceat(covered[:, pixels], first, axis=1) / count
+    return sums[:, owner]
 
 
 def bins(x0: np.ndarray, x1: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

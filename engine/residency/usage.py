@@ -48,8 +48,8 @@ class Usage:
         """
         spec = store.spec
         usage = cls(cache_folder() / "usage" / f"{store.model_hash}.json", store.model_hash, spec.layers, spec.experts)
-        if not usage._read(usage.path):
-            usage._read(model / SHIPPED)
+        if not usage.read(usage.path):
+            usage.read(model / SHIPPED)
         return usage
 
     def order(self) -> list[int]:
@@ -86,8 +86,8 @@ class Usage:
             partial.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=0) + b"\n")
             partial.replace(self.path)
 
-    def _read(self, path: Path) -> bool:
-        """Take over a file's counts; whether there were any."""
+    def read(self, path: Path) -> bool:
+        """Take over a file's counts; whether there are any that can be used."""
         if not path.is_file():
             return False
         try:
