@@ -15,7 +15,7 @@ from engine import machine
 from engine.errors import EngineError
 from engine.settings import Value, parse_budget
 
-_SETTINGS = ("budget", "eviction", "predictor", "device", "io_threads", "verify")
+_SETTINGS = ("budget", "eviction", "predictor", "device", "io_threads", "kernels", "dtype", "skeleton_bits", "verify")
 _BASELINES = "io-free,io-qfree,io-exp,io-qexp"
 _EPILOG = """\
 Without options: the demo model, all of it in memory, against the paper's baselines. For other programs install

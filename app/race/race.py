@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ class Turn:
             self.ids += [identity for _, identity in told["tokens"]]
             self.reads.append((len(self.times), told["read"]))
         elif "end" in told:
-            self.peak = told.pop("rss")
+            self.peak = told["rss"]
             self.about.update(told)
 
     def conclude(self, ending: Ending, plan: Plan) -> None:
@@ -93,12 +94,12 @@ def race(plan: Plan, names: Sequence[str], say: Report) -> tuple[list[Turn], lis
     """Run all turns of the contenders ``names``. Returns them, and what the system did not allow."""
     turns: list[Turn] = []
     notes: dict[str, None] = {}
-    for repetition in range(plan.repetitions):
-        for memory in plan.memory:
-            for name in names:
-                turn = _turn(plan, CONTENDERS[name], memory, repetition, notes)
-                turns.append(turn)
-                say(f"{_label(memory)}, {name}: {turn.failed or 'done'} ({len(turn.times)} tokens)")
+    order = [(memory, name, number) for number in range(plan.repetitions) for memory in plan.memory for name in names]
+    for memory, name, repetition in order:
+        say(f"{len(turns) + 1} of {len(order)}: {name}, {f'{memory / 2**20:.0f} MiB' if memory else 'no memory limit'}")
+        turn = _turn(plan, CONTENDERS[name], memory, repetition, notes)
+        turns.append(turn)
+        say(f"    {turn.failed or 'done'}, {len(turn.times)} tokens")
     return turns, list(notes)
 
 
@@ -119,9 +120,6 @@ def _turn(plan: Plan, contender: Contender, memory: int, repetition: int, notes:
     finally:
         if cage:
             cage.close()
+        shutil.rmtree(scratch, ignore_errors=True)
     turn.caged = cage is not None
     return turn
-
-
-def _label(memory: int) -> str:
-    return f"{memory / 2**20:.0f} MiB" if memory else "no limit"

@@ -9,6 +9,8 @@ from engine.settings import Value
 
 LEAST = "least"
 """The smallest budget that works: what one layer of one token needs, so that nothing is kept beyond the layer under way."""
+_MACHINE = ("device", "io_threads", "kernels", "dtype", "skeleton_bits")
+"""Settings that a baseline takes over too: how the machine is used, not what is raced."""
 _SLACK = 96 << 20
 """Bytes left to keys and values, activations and the allocator, where the budget is what a memory limit leaves."""
 
@@ -25,8 +27,7 @@ class Ours(Contender):
         return int(self._fixed.get("bits", bits))
 
     def settings(self, given: dict[str, Value]) -> dict[str, Value]:
-        # A baseline is itself: only what says how the machine is used is taken from what was given.
-        kept = given if not self._fixed else {name: given[name] for name in ("device", "io_threads") if name in given}
+        kept = given if not self._fixed else {name: given[name] for name in _MACHINE if name in given}
         return {**kept, **self._fixed}
 
     def prepare(self, course: Course, bits: int, progress: Progress) -> Path:
@@ -64,12 +65,14 @@ def main() -> None:
     store = Store.open(Path(job.weights))
     least = store.spec.top_k * store.record_bytes(job.bits)
     wanted = job.settings.get("budget", "")
-    values: dict[str, Value] = {
-        "compute_threads": job.threads, **job.settings, "bits": job.bits, "temperature": 0.0, "ignore_eos": True,
+    # Held to a limit, a user would not have the other weights at 32 bits.
+    narrow: dict[str, Value] = {"dtype": "bfloat16"} if job.memory else {}
+    values = {
+        "compute_threads": job.threads, **narrow, **job.settings, "bits": job.bits, "temperature": 0.0, "ignore_eos": True,
         "max_tokens": job.tokens, "budget": str(least) if wanted == LEAST or (job.memory and not wanted) else wanted or "100%",
     }  # fmt: skip
     session = Session(store, values, load_devices(), recording=False)
-    if job.memory and not wanted:
+    if job.memory and not wanted:  # what is in memory but experts, and what is yet to come, is taken off the limit
         left = job.memory - psutil.Process().memory_info().rss - _SLACK
         session.change("budget", str(max(least, min(session.budget.full, left))))
     request = session.begin_ids(torch.tensor([job.prompt]))
