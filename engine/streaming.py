@@ -97,7 +97,7 @@ class ExpertStream:
 
     def _took(self, spans: bytes, accesses: bytes, times: list[int], reached: int) -> None:
         """Account for what the decoder did by itself: every expert it used was a hit."""
-        ledger, used, seen = self.ledger, self.buffer.policy.used, self._seen
+        ledger, used, seen = self.ledger, self.buffer.policy.used, self.seen
         ledger.took(spans, accesses, times, reached)
         hits, clock = accesses_in(accesses), Clock(ledger.token, -1)
         for layer, local, bits in hits:
