@@ -86,10 +86,10 @@ class Picture:
         covered[tokens] = coverage(self._phases(), left, right, SHADES, self.width)
         covered[compute, FRAMEWORK] += np.maximum(0, covered[tokens].sum(axis=0) - covered[compute].sum(axis=0))
         self._single = self._lane != compute
-        if not self._crowded(compute, float(covered[tokens].sum())):
-            self._single[:] = True
-        else:
+        if self._crowded(compute):
             covered[compute] = averaged(covered[compute], left, right)
+        else:
+            self._single[:] = True
         self._stack(covered)
         self._part(self._lane[self._single], self._x0[self._single], self._x1[self._single])
         self._part(np.full(len(left), tokens), left, right)
@@ -196,10 +196,10 @@ class Picture:
         shown = lane >= 0
         return lane[shown], source[shown]
 
-    def _crowded(self, number: int, width: float) -> bool:
-        """Whether slices too small to be told apart take most of a lane that is ``width`` px of tokens."""
+    def _crowded(self, number: int) -> bool:
+        """Whether most of what the slices of a lane take goes to those too small to be told apart."""
         taken = (np.minimum(self._x1, self.width) - np.maximum(self._x0, 0))[self._lane == number]
-        return float(taken[taken < SMALL * self.ratio].sum()) > width / 2
+        return bool(taken[taken < SMALL * self.ratio].sum() > taken.sum() / 2)
 
     def _phases(self) -> np.ndarray:
         return self.recording.tokens.column("phase", self.low, self.high).astype(np.int64)
