@@ -9,6 +9,8 @@ from pathlib import Path
 
 NO_AUTORUN = "EDGEMOE_NO_AUTORUN"
 SHOTS = Path("out")
+WATCHABLE = 25
+"""Tokens a second of the demo that runs by itself: unpaced it would be over before anybody had looked."""
 
 
 def has_display(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> bool:
@@ -52,7 +54,10 @@ def _begin(window, session: Path | None) -> None:
     from app.demo import NAME, demo_model_path
 
     sessions.prune()
-    window.begin(demo_model_path(), NAME, autorun=session is None and not os.environ.get(NO_AUTORUN))
+    autorun = session is None and not os.environ.get(NO_AUTORUN)
+    if autorun:
+        window.live.wanted["pace"] = WATCHABLE
+    window.begin(demo_model_path(), NAME, autorun=autorun)
     if session is not None:
         window.files.open_path(session)
 

@@ -127,6 +127,8 @@ SETTINGS: tuple[Setting, ...] = (
             Effect.RELOAD, unit="bits", choices=("auto", "4", "8", "16")),
     Setting("max_tokens", "New tokens", "Generation", 400, "Tokens to generate before stopping.", Effect.REQUEST, unit="tokens",
             minimum=1, maximum=100_000, step=10),
+    Setting("pace", "Pace", "Generation", 0, "Most tokens a second, so that a fast model can be watched; 0: as fast as it runs. The wait lies "
+            "between tokens and counts in no figure.", Effect.TOKEN, unit="tokens/s", minimum=0, maximum=1000, step=5),
     Setting("temperature", "Temperature", "Generation", 0.8, "Spread of the sampling; 0 always takes the likeliest token.",
             Effect.TOKEN, minimum=0.0, maximum=5.0, step=0.05),
     Setting("top_k", "Top-k", "Generation", 50, "Sample among the k likeliest tokens; 0 for all.", Effect.TOKEN, unit="tokens",

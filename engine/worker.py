@@ -48,6 +48,7 @@ class Worker:
         self._state = ""
         self._paused = False
         self._stepping = False  # pause after the next token
+        self._due = 0.0  # ``time.monotonic`` before which the next token would be ahead of the pace
 
     def run(self) -> None:
         """Serve commands until Quit or the end of the connection."""
@@ -63,6 +64,7 @@ class Worker:
                 if command is not None:
                     self._obey(command)
                 elif self._session is not None:
+                    self._keep_pace(int(self._session.values["pace"]))
                     self._session.step()
                     if self._stepping:
                         self._stepping, self._paused = False, True
@@ -78,9 +80,13 @@ class Worker:
         """A command that waits; None when a token is to be made; waits when there is nothing to do."""
         running = self._session is not None and self._session.request is not None and not self._paused
         try:
-            return self._commands.get(block=not running)
+            return self._commands.get(timeout=max(1e-6, self._due - time.monotonic()) if running else None)
         except queue.Empty:
             return None
+
+    def _keep_pace(self, pace: int) -> None:
+        """A token begins now: the next one at ``pace`` tokens a second later, 0 for at once."""
+        self._due = time.monotonic() + 1 / pace if pace else 0.0
 
     def _obey(self, command: events.Command) -> None:
         session = self._session

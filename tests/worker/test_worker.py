@@ -182,6 +182,19 @@ def test_a_damaged_record_leaves_the_engine_idle_and_usable(engine: Engine, stor
     assert isinstance(finished, events.Finished) and finished.reason in ("length", "end of text")
 
 
+def test_a_pace_is_kept_between_tokens_and_commands_are_heard_meanwhile(engine: Engine, store: Store) -> None:
+    load(engine, model=store.path, max_tokens=6, ignore_eos=True, pace=20)
+    engine.send(events.Generate("def main():"))
+    engine.until(lambda n: isinstance(n, events.Batch) and "tokens" in n.tables)
+    engine.send(events.Change("temperature", 0.5))
+    engine.until(lambda n: isinstance(n, events.Finished))
+    assert any(isinstance(n, events.Applied) for n in engine.notices)
+    rows = np.frombuffer(b"".join(n.tables.get("tokens", b"") for n in engine.notices if isinstance(n, events.Batch)), events.TOKEN)
+    starts, durations = rows["start"], rows["duration"]
+    assert len(rows) == 6 and (np.diff(starts) >= 49_000_000).all()
+    assert durations[1:].sum() < 0.5 * (starts[-1] - starts[0])
+
+
 def test_a_kill_while_generating_ends_the_connection(engine: Engine, store: Store) -> None:
     load(engine, model=store.path, max_tokens=5000, ignore_eos=True)
     engine.send(events.Generate("def main():"))
