@@ -46,8 +46,8 @@ class Told:
         request, rows = session.begin_ids(prompt[None]), []
         choose = session._sampler.choose
 
-        def watched(ids: Tensor, logits: Tensor) -> tuple[int, float]:
-            rows.append(logits.clone())  # the decoder's are overwritten by the next token's
+        def watched(ids: Any, logits: Any) -> tuple[int, float]:
+            rows.append(torch.from_numpy(logits.copy()))  # the decoder's are overwritten by the next token's
             return choose(ids, logits)
 
         session._sampler.choose = watched  # type: ignore[method-assign]

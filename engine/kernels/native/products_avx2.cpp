@@ -48,8 +48,9 @@ inline void expand_scales(const uint16_t* half, int groups, int repeat, float* o
   }
 }
 
-// Products of the weights' and the activations' scales, and what the codes' center takes away from the row's sum.
-inline float combine_scales(const float* weight, const float* scale, const float* sum, int groups, float* out) {
+// Products of the weights' and the activations' scales; returns, in lanes yet to be summed, what the codes' center takes from the row's
+// sum: minus center * sum of weight scales * sums of activations.
+inline __m256 combine_scales(const float* weight, const float* scale, const float* sum, int groups, float center, float* out) {
   __m256 taken = _mm256_setzero_ps();
   int g = 0;
   for (; g + 8 <= groups; g += 8) {
@@ -57,13 +58,19 @@ inline float combine_scales(const float* weight, const float* scale, const float
     _mm256_storeu_ps(out + g, _mm256_mul_ps(w, _mm256_loadu_ps(scale + g)));
     taken = _mm256_fmadd_ps(w, _mm256_loadu_ps(sum + g), taken);
   }
-  float rest = 0.0f;
+  __m128 rest = _mm_setzero_ps();
+  if (g + 4 <= groups) {
+    const __m128 w = _mm_loadu_ps(weight + g);
+    _mm_storeu_ps(out + g, _mm_mul_ps(w, _mm_loadu_ps(scale + g)));
+    rest = _mm_mul_ps(w, _mm_loadu_ps(sum + g));
+    g += 4;
+  }
   for (; g < groups; ++g) {
     out[g] = weight[g] * scale[g];
-    rest += weight[g] * sum[g];
+    rest = _mm_fmadd_ss(_mm_set_ss(weight[g]), _mm_set_ss(sum[g]), rest);
   }
-  const __m256 zero = _mm256_setzero_ps();
-  return _mm_cvtss_f32(sum_lanes(taken, zero, zero, zero)) + rest;
+  taken = _mm256_add_ps(taken, _mm256_insertf128_ps(_mm256_setzero_ps(), rest, 0));
+  return _mm256_mul_ps(taken, _mm256_set1_ps(-center));
 }
 
 // --- 2, 3 and 4 bits -----------------------------------------------------------------------------------------------
@@ -156,13 +163,13 @@ inline void fetch_ahead(const uint8_t* const (&row)[R], int64_t row_bytes, int a
 }
 
 template <class Code, int R, int T>
-inline void dot_codes(const Matrix& w, const uint8_t* const (&row)[R], const Terms<int8_t, R, T>& terms, __m256 (&total)[R][T]) {
+inline void dot_codes(const Matrix& w, const uint8_t* const (&row)[R], const Terms<int8_t, R, T>& terms, __m256 (&sums)[R][T]) {
   constexpr int kGroups = Code::kColumns / kGroup;
   const int blocks = w.padded / Code::kColumns, done = blocks * Code::kColumns, padded = w.padded;
   const int64_t bytes = row_bytes(w);
   __m256 acc[R][T];
   for (int r = 0; r < R; ++r)
-    for (int t = 0; t < T; ++t) acc[r][t] = _mm256_setzero_ps();
+    for (int t = 0; t < T; ++t) acc[r][t] = sums[r][t];
   for (int b = 0; b < blocks; ++b) {
     fetch_ahead<R>(row, bytes, int(bytes * b / blocks));
     if constexpr (R == 4) {
@@ -185,7 +192,7 @@ inline void dot_codes(const Matrix& w, const uint8_t* const (&row)[R], const Ter
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int t = 0; t < T; ++t) total[r][t] = acc[r][t];
+    for (int t = 0; t < T; ++t) sums[r][t] = acc[r][t];
 }
 
 // --- 8 bits --------------------------------------------------------------------------------------------------------
@@ -195,11 +202,11 @@ struct Code8 {
 };
 
 template <int R, int T>
-inline void dot_bytes(const Matrix& w, const uint8_t* const (&row)[R], const Terms<int16_t, R, T>& terms, __m256 (&total)[R][T]) {
+inline void dot_bytes(const Matrix& w, const uint8_t* const (&row)[R], const Terms<int16_t, R, T>& terms, __m256 (&sums)[R][T]) {
   const int groups = w.padded / kGroup;
   __m256 acc[R][T];
   for (int r = 0; r < R; ++r)
-    for (int t = 0; t < T; ++t) acc[r][t] = _mm256_setzero_ps();
+    for (int t = 0; t < T; ++t) acc[r][t] = sums[r][t];
   for (int g = 0; g < groups; ++g) {
     fetch_ahead<R>(row, w.padded, g * kGroup);
     __m256i dot[R][T];
@@ -218,7 +225,7 @@ inline void dot_bytes(const Matrix& w, const uint8_t* const (&row)[R], const Ter
         acc[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[r][t]), _mm256_broadcast_ss(terms.scales[r][t] + g), acc[r][t]);
   }
   for (int r = 0; r < R; ++r)
-    for (int t = 0; t < T; ++t) total[r][t] = acc[r][t];
+    for (int t = 0; t < T; ++t) sums[r][t] = acc[r][t];
 }
 
 // --- a tile of quantized rows --------------------------------------------------------------------------------------
@@ -232,7 +239,7 @@ void quantized_tile(const Matrix& w, const Activations& x, float* y, int64_t str
   Terms<std::conditional_t<wide, int16_t, int8_t>, R, T> terms;
   __m256 acc[R][T];
   const uint8_t* rows[R];
-  float taken[R][T], total[R][T];
+  float total[R][T];
   for (int r = 0; r < R; ++r) {
     rows[r] = w.codes + (row + r) * row_bytes(w);
     float* weight = scratch + (R * T) * groups;
@@ -240,7 +247,7 @@ void quantized_tile(const Matrix& w, const Activations& x, float* y, int64_t str
     for (int t = 0; t < T; ++t) {
       float* combined = scratch + (r * T + t) * groups;
       const int64_t at = int64_t(token + t) * x.groups;
-      taken[r][t] = combine_scales(weight, x_scale + at, x_sum + at, groups, combined);
+      acc[r][t] = combine_scales(weight, x_scale + at, x_sum + at, groups, w.center, combined);
       terms.scales[r][t] = combined;
     }
   }
@@ -259,7 +266,7 @@ void quantized_tile(const Matrix& w, const Activations& x, float* y, int64_t str
   }
   store_sums<R, T>(acc, total);
   for (int r = 0; r < R; ++r)
-    for (int t = 0; t < T; ++t) y[(token + t) * stride + row + r] = w.unit * (total[r][t] - w.center * taken[r][t]) + bias_of(w, row + r);
+    for (int t = 0; t < T; ++t) y[(token + t) * stride + row + r] = w.unit * total[r][t] + bias_of(w, row + r);
 }
 
 // --- plain weights -------------------------------------------------------------------------------------------------
