@@ -25,6 +25,7 @@ from app.race.race import Plan, Turn
 from app.race.report import summarize, table
 from app.race.routing import draw_routing, load_routing
 from engine.errors import EngineError
+from engine.events import TABLES, Batch
 from engine.session import Session
 from engine.store import convert
 
@@ -61,23 +62,25 @@ def test_the_engine_walks_the_cycle_and_meets_the_planted_routing(shape: str, bi
     planted = make(tmp_path / shape, shape)
     store = convert(tmp_path / shape, tmp_path / "store", (bits,))
     values = {"bits": bits, "budget": "50%", "temperature": 0, "max_tokens": 50, "compute_threads": 1}
-    session = Session(store, values, recording=False)
-    met: list[list[list[int]]] = [[] for _ in range(store.spec.layers)]
-    forward = session.stream.forward
+    tables: list[np.ndarray[Any, Any]] = []
 
-    def watched(module: Any, layer: int, hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        met[layer] += index.tolist()
-        return forward(module, layer, hidden, index, weights)
+    def take(notice: Any) -> None:
+        if isinstance(notice, Batch) and "accesses" in notice.tables:
+            tables.append(np.frombuffer(notice.tables["accesses"], TABLES["accesses"]))
 
-    session.stream.forward = watched  # type: ignore[method-assign]
+    session = Session(store, values, emit=take)
     request = session.begin_ids(torch.tensor([planted.prompt(5)]))
     while session.request is not None:
         session.step()
     session.close()
     ids = request.ids[0].tolist()
     assert len(ids) == 55 and planted.walked(ids) == 1
-    for layer, routed in enumerate(met):
-        assert [set(experts) for experts in routed] == [set(planted.experts(token)[layer].tolist()) for token in ids[:-1]]
+    accesses = np.concatenate(tables)
+    for row in range(50):  # the prefill, then a row for each token put in
+        used = ids[:5] if row == 0 else [ids[4 + row]]
+        for layer in range(store.spec.layers):
+            met = accesses["expert"][(accesses["token"] == row) & (accesses["layer"] == layer)].tolist()
+            assert set(met) == {expert for token in used for expert in planted.experts(token)[layer].tolist()}, (row, layer)
 
 
 def test_words_of_the_tokenizer_are_tokens(synthetic: Path) -> None:
