@@ -104,7 +104,7 @@ def race(plan: Plan, names: Sequence[str], say: Report) -> tuple[list[Turn], lis
 
 
 def _turn(plan: Plan, contender: Contender, memory: int, repetition: int, notes: dict[str, None]) -> Turn:
-    weights = contender.prepare(plan.course, plan.bits, lambda *_: None)
+    weights = contender.weights(plan.course, plan.bits)
     scratch = plan.course.file("-scratch")
     scratch.mkdir(exist_ok=True)
     bits = contender.bits(plan.bits)

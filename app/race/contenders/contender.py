@@ -71,8 +71,12 @@ class Contender(ABC):
         return bits
 
     @abstractmethod
-    def prepare(self, course: Course, bits: int, progress: Progress) -> Path:
-        """Make the file or folder that it reads, if it is not there yet.
+    def weights(self, course: Course, bits: int) -> Path:
+        """The file or folder that it reads."""
+
+    @abstractmethod
+    def prepare(self, course: Course, bits: int, progress: Progress) -> None:
+        """Make that file or folder, if it is not there yet.
 
         Raises:
             EngineError: it cannot be made.

@@ -16,6 +16,7 @@ _RECIPES = {4: "Q4_K", 8: "Q8_0"}
 _ROOM = 1.3
 """Memory to have beside the file's size before experts stay in memory."""
 _PAGE = 256
+_FILE, _TWIN = "model.gguf", "model"
 _SLACK = 128 << 20
 """Bytes left to keys and values, activations and the allocator."""
 
@@ -35,19 +36,19 @@ class Fastllm(Contender):
             return f"{course.architecture} is not among what is written for it here"
         return super().unavailable(course, bits)
 
-    def prepare(self, course: Course, bits: int, progress: Progress) -> Path:
+    def weights(self, course: Course, bits: int) -> Path:
         """A folder with the GGUF file, and configuration and tokenizer beside it."""
+        return course.file(f"-fastllm-{_RECIPES[bits]}")
+
+    def prepare(self, course: Course, bits: int, progress: Progress) -> None:
         from app.race.gguf import write_gguf
 
-        folder = course.file(f"-fastllm-{_RECIPES[bits]}")
-        twin = folder / "model"
-        file = folder / "model.gguf"
-        if not file.is_file():
+        folder = self.weights(course, bits)
+        if not (folder / _FILE).is_file():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            _as_qwen3(course, twin)
-            write_gguf(twin, file, _RECIPES[bits], progress)
-        return folder
+            _as_qwen3(course, folder / _TWIN)
+            write_gguf(folder / _TWIN, folder / _FILE, _RECIPES[bits], progress)
 
 
 def _as_qwen3(course: Course, twin: Path) -> None:
@@ -95,13 +96,13 @@ def main() -> None:
     from ftllm import llm
 
     folder = Path(job.weights)
-    file = folder / "model.gguf"
+    file = folder / _FILE
     from_disk = bool(job.memory) and job.memory < _ROOM * file.stat().st_size
     llm.set_cpu_threads(job.threads)
     llm.set_device_map("cpu")
     llm.set_device_map("disk" if from_disk else "cpu", True)
     llm.set_max_tokens(-(-job.context // _PAGE) * _PAGE)  # left alone, it takes hundreds of MB for keys and values to come
-    model = llm.model(str(file), ori_model_path=str(folder / "model"))
+    model = llm.model(str(file), ori_model_path=str(folder / _TWIN))
     model.set_max_batch(1)
     cache = 0
     if from_disk:

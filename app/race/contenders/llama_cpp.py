@@ -27,13 +27,15 @@ class LlamaCpp(Contender):
             return f"{bits} bits are none of {', '.join(map(str, _RECIPES))}"
         return super().unavailable(course, bits) or unfit(course.architecture)
 
-    def prepare(self, course: Course, bits: int, progress: Progress) -> Path:
+    def weights(self, course: Course, bits: int) -> Path:
+        return course.file(f"-{_RECIPES[bits]}.gguf")
+
+    def prepare(self, course: Course, bits: int, progress: Progress) -> None:
         from app.race.gguf import write_gguf
 
-        file = course.file(f"-{_RECIPES[bits]}.gguf")
+        file = self.weights(course, bits)
         if not file.is_file():
             write_gguf(course.model, file, _RECIPES[bits], progress)
-        return file
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from app.race.contenders.contender import Contender, Course, Job, Progress
@@ -30,15 +31,19 @@ class Ours(Contender):
         kept = given if not self._fixed else {name: given[name] for name in _MACHINE if name in given}
         return {**kept, **self._fixed}
 
-    def prepare(self, course: Course, bits: int, progress: Progress) -> Path:
+    def weights(self, course: Course, bits: int) -> Path:
         """A store of the one width."""
-        store = course.file(f"-{self.bits(bits)}bit")
-        if (store / "store.json").is_file():
-            return store
-        from engine.store import convert
+        return course.file(f"-{self.bits(bits)}bit")
 
+    def prepare(self, course: Course, bits: int, progress: Progress) -> None:
+        from engine.store import convert, is_store
+        from engine.store.format import VERSION
+        from engine.store.reader import version_of
+
+        store = self.weights(course, bits)
+        if is_store(store) and version_of(store) < VERSION:
+            shutil.rmtree(store)  # made here, and made again
         convert(course.model, store, (self.bits(bits),), progress=lambda told: progress(told.stage, told.done, told.total))
-        return store
 
 
 CONTENDERS = (
