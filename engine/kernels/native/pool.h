@@ -20,7 +20,7 @@ class Pool {
     if (threads == this->threads()) return;
     stop();
     stopping_ = false;
-    const int job = job_;
+    const unsigned job = job_;
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, job] { work(job); });
   }
 
@@ -64,7 +64,7 @@ class Pool {
     }
   }
 
-  void work(int seen) {
+  void work(unsigned seen) {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       wake_.wait(lock, [&] { return stopping_ || job_ != seen; });
@@ -95,7 +95,8 @@ class Pool {
   std::condition_variable wake_, done_;
   Job current_{};
   std::atomic<int> next_{0};
-  int active_ = 0, job_ = 0;
+  int active_ = 0;
+  unsigned job_ = 0;
   bool stopping_ = false;
 };
 

@@ -1,0 +1,343 @@
+// Runs everything the library offers on memory of exactly the size it needs, for sanitizers to watch: test_sanitizers.py links it with
+// a library built for them. Says what differs that should not, and ends with a status other than 0.
+//
+// T tokens, R rows, C columns, d hidden, ff expert width.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+
+#include "decoder.h"
+#include "half.h"
+
+using namespace edgemoe;
+
+struct Engine;
+struct RecordsView {
+  const Span* spans;
+  const Access* accesses;
+  const int64_t* times;
+  int64_t span_count, access_count, reached;
+};
+
+extern "C" {
+Engine* edgemoe_engine_new(const char* products, int32_t threads);
+void edgemoe_engine_free(Engine*);
+const char* edgemoe_engine_name(const Engine*);
+void edgemoe_engine_threads(Engine*, int32_t threads);
+void edgemoe_linear(Engine*, const Matrix*, const float* x, float* y, int32_t tokens);
+void edgemoe_expert(Engine*, const uint8_t* record, const ExpertLayout*, const float* x, float* y, int32_t tokens);
+Decoder* edgemoe_decoder_new(Engine*, const ModelSpec*);
+void edgemoe_decoder_free(Decoder*);
+void edgemoe_decoder_cache(Decoder*, float* keys, float* values, int64_t places);
+void edgemoe_decoder_begin(Decoder*, int32_t token, int32_t position, int64_t origin, int32_t pass);
+int32_t edgemoe_decoder_run(Decoder*, int32_t each, int64_t at);
+void edgemoe_decoder_expert(Decoder*, int32_t rank, int64_t at);
+const int32_t* edgemoe_decoder_chosen(const Decoder*);
+float* edgemoe_decoder_logits(Decoder*);
+void edgemoe_decoder_records(Decoder*, RecordsView*);
+void edgemoe_decoder_drained(Decoder*);
+}
+
+namespace {
+
+std::mt19937 dice(1);
+
+int draw(int least, int most) { return std::uniform_int_distribution<int>(least, most)(dice); }
+float normal() { return std::normal_distribution<float>()(dice); }
+
+[[noreturn]] void fail(const std::string& what) {
+  std::fprintf(stderr, "driver: %s\n", what.c_str());
+  std::exit(1);
+}
+
+// Memory of exactly n values, each malloc'ed for itself, so that a byte read past an end is seen.
+template <class V>
+class Exactly {
+ public:
+  explicit Exactly(size_t n) : data_(static_cast<V*>(std::malloc(n * sizeof(V) + (n == 0)))), n_(n) {}
+  Exactly(Exactly&& other) noexcept : data_(other.data_), n_(other.n_) { other.data_ = nullptr; }
+  Exactly(const Exactly&) = delete;
+  ~Exactly() { std::free(data_); }
+  V* get() const { return data_; }
+  V& operator[](size_t i) const { return data_[i]; }
+  size_t size() const { return n_; }
+  bool operator==(const Exactly& o) const { return n_ == o.n_ && std::memcmp(data_, o.data_, n_ * sizeof(V)) == 0; }
+
+ private:
+  V* data_;
+  size_t n_;
+};
+
+Exactly<float> floats(size_t n, float scale = 1.0f) {
+  Exactly<float> made(n);
+  for (size_t i = 0; i < n; ++i) made[i] = scale * normal();
+  return made;
+}
+
+int up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// A matrix and what it points to. `group` 0: one group a row.
+struct Weights {
+  Matrix m{};
+  Exactly<uint8_t> codes;
+  Exactly<uint16_t> scales;
+  Exactly<float> bias;
+
+  Weights(int kind, int rows, int columns, int group, float scale = 0.1f)
+      : codes(bytes(kind, rows, columns, group)),
+        scales(kind < 16 ? size_t(rows) * (padded(columns, group) / width(columns, group)) : 0),
+        bias(floats(rows)) {
+    m = {codes.get(), nullptr, bias.get(), kind, F32, rows, columns, columns, 0, 1.0f, 0.0f};
+    if (kind < 16) {
+      m.scales = scales.get();
+      m.padded = padded(columns, group);
+      m.group = width(columns, group);
+      m.unit = scale / float(1 << kind);
+      m.center = float((1 << kind) - 1) / 2;
+    }
+    for (size_t i = 0; i < codes.size(); ++i) codes[i] = uint8_t(draw(0, 255));
+    for (size_t i = 0; i < scales.size(); ++i) scales[i] = uint16_t(0x3000 + draw(0, 0xfff));  // 0.125 to 2
+    for (size_t i = 0; kind >= 16 && i < size_t(rows) * columns; ++i) {
+      const float value = scale * normal();
+      if (kind == F32) std::memcpy(codes.get() + 4 * i, &value, 4);
+      const uint16_t half = kind == BF16 ? uint16_t(bits_of_float(value) >> 16) : uint16_t(0x2c00 + draw(0, 0x7ff) + (draw(0, 1) << 15));
+      if (kind != F32) std::memcpy(codes.get() + 2 * i, &half, 2);
+    }
+  }
+
+  static int width(int columns, int group) { return group == 0 ? up(columns, 8) : std::min(group, up(columns, 8)); }
+  static int padded(int columns, int group) { return up(columns, width(columns, group)); }
+  static size_t bytes(int kind, int rows, int columns, int group) {
+    return kind < 16 ? size_t(rows) * padded(columns, group) * kind / 8 : size_t(rows) * columns * (kind == F32 ? 4 : 2);
+  }
+};
+
+constexpr int kKinds[] = {Q2, Q3, Q4, Q8, BF16, F16, F32};
+
+std::vector<Engine*> engines(int threads) {
+  std::vector<Engine*> made;
+  for (const char* name : {"portable C++", "AVX2"})
+    if (Engine* engine = edgemoe_engine_new(name, threads)) made.push_back(engine);
+  return made;
+}
+
+void expect_near(const Exactly<float>& a, const Exactly<float>& b, float share, const std::string& what) {
+  double apart = 0, size = 1e-30;
+  for (size_t i = 0; i < a.size(); ++i) apart += double(a[i] - b[i]) * (a[i] - b[i]), size += double(a[i]) * a[i];
+  if (!(apart <= share * share * size)) fail(what + ": instruction sets differ by " + std::to_string(std::sqrt(apart / size)));
+}
+
+void products() {
+  std::vector<Engine*> all = engines(1);
+  for (int kind : kKinds)
+    for (int group : {0, 32, 64, 128})
+      for (int columns : {1, 8, 40, 64, 100, 128, 192, 256, 320, 700}) {
+        if (kind >= 16 && group != 0) continue;
+        const int rows = draw(1, 23), tokens = draw(1, 9);
+        const Weights w(kind, rows, columns, group);
+        const Exactly<float> x = floats(size_t(tokens) * columns);
+        std::vector<Exactly<float>> y;
+        for (Engine* engine : all) {
+          y.emplace_back(size_t(tokens) * rows);
+          edgemoe_linear(engine, &w.m, x.get(), y.back().get(), tokens);
+        }
+        for (const Exactly<float>& other : y) expect_near(y[0], other, 1e-5f, "products of kind " + std::to_string(kind));
+      }
+  for (Engine* engine : all) edgemoe_engine_free(engine);
+}
+
+// Threads come and go, and hand out rows; every bit is as with one.
+void threads() {
+  for (Engine* engine : engines(1)) {
+    const Weights w(Q4, 500, 512, 64);
+    const Exactly<float> x = floats(2 * 512);
+    Exactly<float> wanted(2 * 500), y(2 * 500);
+    edgemoe_linear(engine, &w.m, x.get(), wanted.get(), 2);
+    for (int i = 0; i < 80; ++i) {
+      if (i % 8 == 0) edgemoe_engine_threads(engine, 1 + i / 8 % 4);
+      edgemoe_linear(engine, &w.m, x.get(), y.get(), 2);
+      if (!(y == wanted)) fail("threads change a product");
+    }
+    edgemoe_engine_free(engine);
+  }
+}
+
+// A record as engine/store lays it out: unit, up, down.
+struct Record {
+  ExpertLayout layout{};
+  Exactly<uint8_t> bytes;
+
+  Record(int kind, int d, int ff, bool gated, bool interleaved, int activation)
+      : Record(Weights(kind, gated ? 2 * ff : ff, d, 64), Weights(kind, d, ff, 64)) {
+    layout.gated = gated;
+    layout.interleaved = interleaved;
+    layout.activation = activation;
+    layout.bits = kind < 16 ? kind : 16;
+  }
+
+ private:
+  Record(const Weights& up, const Weights& down) : bytes(size(up, down)) {
+    size_t end = 8;
+    const float units[2] = {up.m.unit, down.m.unit};
+    std::memcpy(bytes.get(), units, 8);
+    layout.up = place(up, 0, end);
+    layout.down = place(down, 4, end);
+  }
+
+  static size_t aligned(size_t at) { return (at + 63) / 64 * 64; }
+  static size_t size(const Weights& up, const Weights& down) {
+    size_t end = 8;
+    for (const Weights* w : {&up, &down}) {
+      end = aligned(end) + w->codes.size();
+      if (w->scales.size() != 0) end = aligned(end) + w->scales.size() * 2;
+    }
+    return end;
+  }
+
+  Place place(const Weights& w, int64_t unit, size_t& end) {
+    Place p{int64_t(aligned(end)), -1, unit, -1, w.m.rows, w.m.columns, w.m.padded, w.m.group, w.m.center, w.m.kind, F32};
+    std::memcpy(bytes.get() + p.codes, w.codes.get(), w.codes.size());
+    end = size_t(p.codes) + w.codes.size();
+    if (w.scales.size() != 0) {
+      p.scales = int64_t(aligned(end));
+      std::memcpy(bytes.get() + p.scales, w.scales.get(), w.scales.size() * 2);
+      end = size_t(p.scales) + w.scales.size() * 2;
+    }
+    return p;
+  }
+};
+
+void experts() {
+  std::vector<Engine*> all = engines(2);
+  for (int kind : kKinds)
+    for (int activation : {SILU, GELU, GELU_TANH, RELU, RELU2})
+      for (int form : {0, 1, 2}) {
+        const int d = 8 * draw(1, 40), ff = 8 * draw(1, 20), tokens = draw(1, 5);
+        const Record record(kind, d, ff, form > 0, form == 2, activation);
+        const Exactly<float> x = floats(size_t(tokens) * d);
+        std::vector<Exactly<float>> y;
+        for (Engine* engine : all) {
+          y.emplace_back(size_t(tokens) * d);
+          edgemoe_expert(engine, record.bytes.get(), &record.layout, x.get(), y.back().get(), tokens);
+        }
+        for (const Exactly<float>& other : y) expect_near(y[0], other, 0.01f, "experts of kind " + std::to_string(kind));
+      }
+  for (Engine* engine : all) edgemoe_engine_free(engine);
+}
+
+// --- a model: a dense layer, one with shared experts and a window, one with norms, groups and other rotary ---------------------------
+
+constexpr int kHidden = 72, kWidth = 40, kHeads = 4, kKeyHeads = 2, kDim = 16, kVocabulary = 50, kExperts = 8, kTopK = 3, kTokens = 12, kPlaces = 10 + kTokens;
+constexpr int kWidths[] = {Q2, Q3, Q4, Q8, BF16};
+
+struct Model {
+  std::vector<Weights> weights;
+  std::vector<Exactly<float>> vectors;
+  std::vector<Record> records;
+  std::vector<ExpertLayout> layouts;
+  LayerSpec layers[3] = {};
+  ModelSpec spec{};
+  Exactly<uint64_t> addresses{2 * kExperts};
+  Exactly<uint8_t> layout_of{2 * kExperts};
+
+  Model() {
+    weights.reserve(64);
+    for (int i = 0; i < 3; ++i) layers[i] = layer(i);
+    for (int kind : kWidths) layouts.push_back(Record(kind, kHidden, kWidth, true, false, SILU).layout);
+    for (size_t e = 0; e < addresses.size(); ++e) {
+      layout_of[e] = uint8_t(e % layouts.size());
+      records.emplace_back(kWidths[layout_of[e]], kHidden, kWidth, true, false, SILU);
+    }
+    spec = {layers, 3, kHidden, kVocabulary, kExperts, SILU, 1e-6f, 1.5f, 0.7f, 0.5f, matrix(BF16, kVocabulary, kHidden),
+            matrix(Q8, kVocabulary, kHidden), vector(kHidden), layouts.data(), addresses.get(), layout_of.get()};
+    spec.embedding.bias = nullptr;
+  }
+
+  const Matrix& matrix(int kind, int rows, int columns) { return weights.emplace_back(kind, rows, columns, 64, 0.3f).m; }
+  const float* vector(int n) { return vectors.emplace_back(floats(size_t(n))).get(); }
+
+  LayerSpec layer(int place) {
+    const int wide = kHeads * kDim, narrow = kKeyHeads * kDim;
+    LayerSpec l{vector(kHidden), vector(kHidden), {}, place - 1, {}, {}, {}, {}, {}, {}};
+    l.attention = {matrix(BF16, wide, kHidden), matrix(Q4, narrow, kHidden), matrix(F16, narrow, kHidden), matrix(Q8, kHidden, wide),
+                   nullptr, nullptr, vector(kDim / 2), 0, 0, 0, kHeads, kKeyHeads, kDim, kDim, place == 2, place == 1 ? 5 : 0,
+                   0.25f, 0.0f, 1.0f};
+    if (place == 2) {
+      AttentionSpec& a = l.attention;
+      a.q_norm = vector(kDim), a.q_norm_size = kDim;
+      a.k_norm = vector(narrow), a.k_norm_size = narrow;
+      a.norm_after_rotary = 1, a.clip = 2.0f, a.rotated = 8;
+    }
+    if (place > 0) {
+      l.router = matrix(F32, kExperts, kHidden);
+      l.router.bias = nullptr;
+      l.routing = {kExperts, kTopK, SOFTMAX, 1, 1, 1, 0.0f, 0.0f, 1.0f, nullptr};
+      if (place == 2) l.routing = {kExperts, kTopK, SIGMOID, 1, 4, 2, 1e-20f, 0.0f, 1.5f, vector(kExperts)};
+    }
+    if (place < 2) {
+      l.gate = matrix(Q3, kWidth, kHidden), l.up = matrix(BF16, kWidth, kHidden), l.down = matrix(Q2, kHidden, kWidth);
+      if (place == 1) l.mlp_gate = matrix(F32, 1, kHidden);
+    }
+    return l;
+  }
+};
+
+// Logits of kTokens tokens; with `missing`, that many of 8 experts are absent at every stop and come one by one.
+Exactly<float> decode(Engine* engine, Model& model, int missing) {
+  Exactly<float> keys = floats(3 * kKeyHeads * kPlaces * kDim), values = floats(3 * kKeyHeads * kPlaces * kDim), told(kTokens * kVocabulary);
+  for (size_t i = 0; i < keys.size(); ++i) keys[i] = std::sin(float(i)), values[i] = std::cos(float(i));
+  Decoder* decoder = edgemoe_decoder_new(engine, &model.spec);
+  edgemoe_decoder_cache(decoder, keys.get(), values.get(), kPlaces);
+  RecordsView view;
+  for (int token = 0; token < kTokens; ++token) {
+    for (size_t e = 0; e < model.addresses.size(); ++e)
+      model.addresses[e] = int((e + token) % 8) < missing ? 0 : reinterpret_cast<uint64_t>(model.records[e].bytes.get());
+    edgemoe_decoder_begin(decoder, token * 7 % kVocabulary, 10 + token, 0, token);
+    int32_t layer;
+    while ((layer = edgemoe_decoder_run(decoder, token % 5 == 4, 0)) >= 0) {
+      if (token % 5 == 4 && missing == 0) continue;  // all are there: going on computes them
+      for (int rank = kTopK; rank-- > 0;) {
+        const int e = layer * kExperts + edgemoe_decoder_chosen(decoder)[rank];
+        model.addresses[e] = reinterpret_cast<uint64_t>(model.records[e].bytes.get());
+        edgemoe_decoder_expert(decoder, rank, 0);
+      }
+    }
+    edgemoe_decoder_records(decoder, &view);
+    if (view.span_count < 8) fail("a token left too few spans");
+    edgemoe_decoder_drained(decoder);
+    std::memcpy(told.get() + token * kVocabulary, edgemoe_decoder_logits(decoder), kVocabulary * sizeof(float));
+  }
+  edgemoe_decoder_free(decoder);
+  return told;
+}
+
+void decoders() {
+  Model model;
+  std::vector<Exactly<float>> of_sets;
+  for (Engine* engine : engines(1)) {
+    of_sets.push_back(decode(engine, model, 0));
+    for (int threads : {1, 2, 3}) {
+      edgemoe_engine_threads(engine, threads);
+      for (int missing : {0, 2, 8})
+        if (!(decode(engine, model, missing) == of_sets.back())) fail("logits depend on what was resident, or on threads");
+    }
+    edgemoe_engine_free(engine);
+  }
+  for (const Exactly<float>& other : of_sets) expect_near(of_sets[0], other, 0.05f, "decoders");
+}
+
+}  // namespace
+
+int main(int count, char** names) {
+  for (int i = 1; i < count; ++i) {
+    const std::string name = names[i];
+    if (name == "products") products();
+    if (name == "threads") threads();
+    if (name == "experts") experts();
+    if (name == "decoders") decoders();
+  }
+  std::puts("all well");
+}
