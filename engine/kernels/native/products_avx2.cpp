@@ -67,7 +67,7 @@ inline __m256 combine_scales(const float* weight, const float* scale, const floa
   }
   for (; g < groups; ++g) {
     out[g] = weight[g] * scale[g];
-    rest = _mm_fmadd_ss(_mm_set_ss(weight[g]), _mm_set_ss(sum[g]), rest);
+    rest = _mm_add_ss(rest, _mm_set_ss(weight[g] * sum[g]));
   }
   taken = _mm256_add_ps(taken, _mm256_insertf128_ps(_mm256_setzero_ps(), rest, 0));
   return _mm256_mul_ps(taken, _mm256_set1_ps(-center));
