@@ -18,10 +18,15 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-run: $(VENV)/run.stamp
+# Built ahead, in seconds. Without a compiler this says so, and everything runs through torch.
+$(VENV)/kernels.stamp: $(wildcard engine/kernels/native/*.cpp engine/kernels/native/*.h) engine/kernels/build.py $(VENV)/run.stamp
+	$(PY) -m engine.kernels.build
+	@touch $@
+
+run: $(VENV)/run.stamp $(VENV)/kernels.stamp
 	$(PY) main.py
 
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp $(VENV)/kernels.stamp
 	QT_QPA_PLATFORM=offscreen $(PY) -m pytest
 	@$(MAKE) --no-print-directory lint
 

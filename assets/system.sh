@@ -1,5 +1,6 @@
 #!/bin/sh
-# What the program needs of the system: Python 3.11 with venv, and the libraries Qt's widgets and X11 platform link against.
+# What the program needs of the system: Python 3.11 with venv, and the libraries Qt's widgets and X11 platform link against. Recommended
+# is a C++ compiler: without one there are no native kernels, and everything runs through torch.
 # Root on Debian or Ubuntu: install what is missing; anyone else: say the line that does.
 python=${1:-python3}
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -15,6 +16,10 @@ for package in $needed; do
         || dpkg-query -W -f='${Status}' "${package}t64" 2>/dev/null | grep -q "ok installed" \
         || missing="$missing $package"
 done
+if ! command -v "${CXX:-c++}" >/dev/null 2>&1 && ! command -v g++ >/dev/null 2>&1 && ! command -v clang++ >/dev/null 2>&1; then
+    missing="$missing g++"
+    echo "No C++ compiler was found. With one (package g++) the native kernels are built; without, all runs through torch, slower." >&2
+fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ]; then
     echo "Installing the system packages that are missing:$missing" >&2
