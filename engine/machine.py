@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +18,12 @@ VERSION = __version__
 
 def pid() -> int:
     return os.getpid()
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, which the C library otherwise keeps for later."""
+    with contextlib.suppress(OSError, AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe() -> Machine:

@@ -18,11 +18,12 @@ from engine.kernels.experts import ExpertKernels
 from engine.kernels.library import Native
 from engine.kernels.reference import Top, top
 from engine.ledger import Ledger
+from engine.machine import give_back
 from engine.models.anatomy import expert_modules
 from engine.models.describe import describe
 from engine.models.lean import Lean
 from engine.models.native_linear import take_over
-from engine.models.skeleton import Skeleton, load_skeleton
+from engine.models.skeleton import Skeleton, load_skeleton, settle
 from engine.request import Request
 from engine.settings import Value
 from engine.store import Store
@@ -34,35 +35,57 @@ _SMALL_SKELETON = 1 << 30
 class Network:
     """The non-expert weights in memory and the kernels that multiply; ``attach`` gives it the experts.
 
-    ``native`` is None where all runs through torch; ``kernel_note`` then says why, unless that was asked for.
+    ``native`` is None where all runs through torch; ``kernel_note`` then says why, unless that was asked for. ``dtype`` is the type of
+    activations; native layers compute in float32 from weights of any.
     """
+
+    dtype: torch.dtype
 
     def __init__(self, store: Store, values: dict[str, Value], threads: int) -> None:
         self._store, self._values = store, values
         self.native, self.kernel_note = _native(str(values["kernels"]), threads)
         torch.set_num_threads(threads)
-        self.skeleton = load_skeleton(store, self.dtype)
+        self.skeleton, self._lean = self._load()
         self.kernels = ExpertKernels(store, expert_modules(self.skeleton.model)[0][1], self.native)
         self.skeleton_bits = 16
         self.decoder: NativeDecoder | None = None
         self._hooks: list[Any] = []
 
+    def _load(self) -> tuple[Skeleton, Lean | None]:
+        """The skeleton, and its description where it is to be decoded natively."""
+        if self.native is not None:
+            self.dtype = torch.bfloat16 if self._values["dtype"] == "bfloat16" else torch.float32
+            skeleton = load_skeleton(self._store, self.dtype, as_stored=True)
+            lean = describe(skeleton)
+            if isinstance(lean, Lean):
+                return skeleton, lean
+            if self.dtype == self._usual_dtype():
+                settle(skeleton, self.dtype)
+                return skeleton, None
+            del skeleton
+        self.dtype = self._usual_dtype()
+        return load_skeleton(self._store, self.dtype), None
+
     def attach(self, stream: ExpertStream) -> None:
         """Let ``stream`` provide the experts, and its ledger learn where the time goes."""
         self._stream = stream
-        lean = describe(self.skeleton) if self.native is not None else ""
-        if self.native is not None and isinstance(lean, Lean) and self.kernels.activation is not None:
-            self.skeleton_bits = self._wanted_bits()
-            replaced = take_over(self.skeleton.model, lean, self.skeleton_bits, self.native)
-            matrices = {linear: stand_in.matrix for linear, stand_in in replaced.items()}
-            self.decoder = NativeDecoder(lean, self.kernels, stream.buffer, self._store.spec.experts, matrices)
+        if self.native is not None and self._lean is not None:
+            self._decode_natively(self.native, self._lean)
+            self._lean = None  # with it go the layers that were replaced
         self.skeleton.bind(stream)
         self._hooks = _attribute(self.skeleton, stream.ledger, stream)
         self._options = _options(self.skeleton.model)
+        give_back()
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of activations, and of non-expert weights as they were loaded."""
+    def _decode_natively(self, native: Native, lean: Lean) -> None:
+        self.skeleton_bits = self._wanted_bits()
+        replaced = take_over(self.skeleton.model, lean, self.skeleton_bits, native, self.dtype)
+        settle(self.skeleton, self.dtype)  # what is left of the model's own layers
+        matrices = {linear: stand_in.matrix for linear, stand_in in replaced.items()}
+        self.decoder = NativeDecoder(lean, self.kernels, self._stream.buffer, self._store.spec.experts, matrices)
+
+    def _usual_dtype(self) -> torch.dtype:
+        """The type that the settings come to where torch multiplies: there float32 costs twice the memory."""
         if self._values["dtype"] == "auto":
             return torch.float32 if self._store.skeleton_bytes < _SMALL_SKELETON else torch.bfloat16
         return torch.float32 if self._values["dtype"] == "float32" else torch.bfloat16

@@ -38,11 +38,12 @@ class NativeDecoder:
         assert kernels.native is not None
         self._native: Native = kernels.native
         self._library = self._native.library
-        self._lean, self._replaced = lean, replaced
+        self._replaced = replaced
         self._kept: list[Any] = [kernels.layouts, buffer]  # what the structs point to
         layers = [self._layer(layer) for layer in lean.layers]
         self._layers = (LayerSpec * len(layers))(*layers)
         head = self._linear(lean.head)
+        self._replaced = {}  # what was replaced may go
         self._spec = ModelSpec(
             layers=self._layers, layer_count=len(layers), hidden=lean.embedding.shape[1], vocabulary=head.rows, experts=experts,
             activation=ACTIVATIONS[lean.activation], eps=lean.eps, embedding_scale=lean.embedding_scale,

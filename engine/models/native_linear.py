@@ -1,6 +1,6 @@
-"""Non-expert linear layers and the head multiplied by the native kernels: as the model has them, or at 8 or 4 bits.
+"""Non-expert linear layers and the head multiplied by the native kernels: as the model has them, or at 8 or 4 bits. And the embedding.
 
-R outputs, C inputs.
+R outputs, C inputs, V token ids, d hidden.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from engine.kernels.library import Native
 from engine.kernels.matrices import quantized
@@ -36,7 +37,9 @@ class NativeLinear(nn.Module):
 
 
 def _shortest(weight: Tensor) -> Tensor:
-    """The same values in the shortest type that holds them exactly: a checkpoint's bfloat16, made float32 on loading, again."""
+    """The same values in the shortest type that holds them exactly."""
+    if weight.element_size() < 4:
+        return weight.contiguous()
     for dtype in (torch.bfloat16, torch.float16):
         short = weight.to(dtype)
         if torch.equal(short.to(weight.dtype), weight):
@@ -44,10 +47,23 @@ def _shortest(weight: Tensor) -> Tensor:
     return weight.contiguous()
 
 
-def take_over(model: Any, lean: Lean, bits: int, native: Native) -> dict[nn.Linear, NativeLinear]:
-    """Replace every linear layer that ``lean`` names, but the small gate of shared experts; by the layer that was replaced.
+class NarrowEmbedding(nn.Module):
+    """Stands in for ``embedding``: its rows in the type they are stored in, given out in ``dtype``."""
 
-    The routers stay as they are: they are small, and what they choose is worth more than their bytes.
+    def __init__(self, embedding: nn.Embedding, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(_shortest(embedding.weight.detach()), requires_grad=False)  # [V, d]
+        self._dtype = dtype
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Rows [..., d] of ids [...]."""
+        return functional.embedding(ids, self.weight).to(self._dtype)
+
+
+def take_over(model: Any, lean: Lean, bits: int, native: Native, dtype: torch.dtype) -> dict[nn.Linear, NativeLinear]:
+    """Replace the embedding, and every linear layer that ``lean`` names but the small gate of shared experts; by the layer replaced.
+
+    The routers stay as they are: they are small, and what they choose is worth more than their bytes. ``dtype`` is the model's.
     """
     linears = {lean.head}
     for layer in lean.layers:
@@ -55,8 +71,11 @@ def take_over(model: Any, lean: Lean, bits: int, native: Native) -> dict[nn.Line
         linears |= {a.q, a.k, a.v, a.o} | ({mlp.gate, mlp.up, mlp.down} if mlp else set())
     replaced = {}
     for name, module in list(model.named_modules()):
+        path, _, local = name.rpartition(".")
         if isinstance(module, nn.Linear) and module in linears:
             replaced[module] = NativeLinear(module, bits, native)
-            path, _, local = name.rpartition(".")
             setattr(model.get_submodule(path), local, replaced[module])
+            module.weight = nn.Parameter(torch.empty(0), requires_grad=False)  # its bytes are needed by nobody, or by the new one
+        elif isinstance(module, nn.Embedding) and module.weight is lean.embedding:
+            setattr(model.get_submodule(path), local, NarrowEmbedding(module, dtype))
     return replaced

@@ -61,8 +61,11 @@ class Skeleton:
         """Let ``runtime.forward(module, layer, hidden [T, d], index [T, k], weights [T, k]) -> [T, d]`` compute the experts."""
         interface.bind([module for _, module in expert_modules(self.model)], runtime)
 
-def load_skeleton(store: Store, dtype: torch.dtype) -> Skeleton:
+def load_skeleton(store: Store, dtype: torch.dtype, as_stored: bool = False) -> Skeleton:
     """Build ``store``'s model with its non-expert weights in ``dtype`` (what the family keeps in float32 stays so).
+
+    ``as_stored`` leaves the weights of linear layers and embeddings in the checkpoint's type, for native layers to take over: until these
+    have, or ``settle`` was called, the model does not run.
 
     Raises:
         EngineError: the store does not fit the transformers version that is installed, or its skeleton is damaged.
@@ -77,7 +80,7 @@ def load_skeleton(store: Store, dtype: torch.dtype) -> Skeleton:
         with safe_open(store.path / _SKELETON, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
                 wanted = torch.float32 if any(p.search(name) for p in upcast) else state[name].dtype
-                _place(model, name, file.get_tensor(name), wanted)
+                _place(model, name, file.get_tensor(name), None if as_stored and _is_matrix(model, name) else wanted)
                 missing.discard(name)
     except (SafetensorError, KeyError, OSError) as error:
         raise EngineError(f"{store.path / _SKELETON} is damaged; delete the store and convert the model again") from error
@@ -85,11 +88,24 @@ def load_skeleton(store: Store, dtype: torch.dtype) -> Skeleton:
     return Skeleton(store, model.eval().requires_grad_(False))
 
 
-def _place(model: nn.Module, name: str, value: Tensor, dtype: torch.dtype) -> None:
+def settle(skeleton: Skeleton, dtype: torch.dtype) -> None:
+    """Bring weights that were left as stored into ``dtype``."""
+    for name, parameter in list(skeleton.model.named_parameters()):
+        if not parameter.is_meta and parameter.dtype != dtype and _is_matrix(skeleton.model, name):
+            parameter.data = parameter.data.to(dtype)
+
+
+def _is_matrix(model: nn.Module, name: str) -> bool:
+    path, _, local = name.rpartition(".")
+    return local == "weight" and isinstance(model.get_submodule(path), nn.Linear | nn.Embedding)
+
+
+def _place(model: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None) -> None:
+    """Set a tensor of the model; ``dtype`` None keeps its type."""
     path, _, local = name.rpartition(".")
     module = model.get_submodule(path)
     # A copy: what safe_open returns may be a mapping of the file, which the system could drop and fault in again mid-token.
-    value = value.to(dtype, copy=True) if value.is_floating_point() else value.clone()
+    value = value.to(dtype or value.dtype, copy=True) if value.is_floating_point() else value.clone()
     if local in module._parameters:
         value = nn.Parameter(value, requires_grad=False)
     value._is_hf_initialized = True  # type: ignore[attr-defined]
