@@ -14,6 +14,7 @@ from torch.nn import functional
 from engine.kernels.library import Native
 from engine.kernels.matrices import quantized
 from engine.models.lean import Lean
+from engine.models.skeleton import LARGE
 from engine.quant import codec_named
 from engine.quant.matrix import Matrix
 
@@ -25,7 +26,7 @@ class NativeLinear(nn.Module):
         super().__init__()
         weight = linear.weight.detach()
         rows, columns = weight.shape
-        self._matrix = codec_named("default").quantize(weight, bits) if bits < 16 else Matrix(16, rows, columns, _shortest(weight))
+        self._matrix = codec_named("default").quantize(weight, bits) if bits < 16 else Matrix(16, rows, columns, weight.clone())
         self._bias: Tensor | None = None if linear.bias is None else linear.bias.detach().float()
         self.matrix = quantized(self._matrix, self._bias)
         self._native = native
@@ -36,23 +37,14 @@ class NativeLinear(nn.Module):
         return self._native.linear(self.matrix, rows).view(*x.shape[:-1], -1).to(x.dtype)
 
 
-def _shortest(weight: Tensor) -> Tensor:
-    """The same values in the shortest type that holds them exactly."""
-    if weight.element_size() < 4:
-        return weight.contiguous()
-    for dtype in (torch.bfloat16, torch.float16):
-        short = weight.to(dtype)
-        if torch.equal(short.to(weight.dtype), weight):
-            return short.contiguous()
-    return weight.contiguous()
-
-
-class NarrowEmbedding(nn.Module):
-    """Stands in for ``embedding``: its rows in the type they are stored in, given out in ``dtype``."""
+class StoredEmbedding(nn.Module):
+    """Stands in for ``embedding``: its rows as they are stored, given out in ``dtype``. A large one stays in the mapped file: a token
+    needs one row."""
 
     def __init__(self, embedding: nn.Embedding, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = nn.Parameter(_shortest(embedding.weight.detach()), requires_grad=False)  # [V, d]
+        stored = embedding.weight.detach()  # [V, d]
+        self.weight = nn.Parameter(stored if stored.nbytes > LARGE else stored.clone(), requires_grad=False)
         self._dtype = dtype
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -77,5 +69,5 @@ def take_over(model: Any, lean: Lean, bits: int, native: Native, dtype: torch.dt
             setattr(model.get_submodule(path), local, replaced[module])
             module.weight = nn.Parameter(torch.empty(0), requires_grad=False)  # its bytes are needed by nobody, or by the new one
         elif isinstance(module, nn.Embedding) and module.weight is lean.embedding:
-            setattr(model.get_submodule(path), local, NarrowEmbedding(module, dtype))
+            setattr(model.get_submodule(path), local, StoredEmbedding(module, dtype))
     return replaced

@@ -18,11 +18,14 @@ from engine.errors import EngineError
 from engine.models import interface
 from engine.models.anatomy import ModelParts, dissect, expert_modules, expert_parameters
 from engine.models.build import build, read_config, spec_of
+from engine.store.skeleton_file import mapped
 
 if TYPE_CHECKING:
     from engine.store.reader import Store
 
 _SKELETON = "skeleton.safetensors"
+LARGE = 64 << 20
+"""Bytes from which a tensor that is left as stored is mapped by itself: it then keeps no other in memory."""
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
 
 
@@ -64,8 +67,8 @@ class Skeleton:
 def load_skeleton(store: Store, dtype: torch.dtype, as_stored: bool = False) -> Skeleton:
     """Build ``store``'s model with its non-expert weights in ``dtype`` (what the family keeps in float32 stays so).
 
-    ``as_stored`` leaves the weights of linear layers and embeddings in the checkpoint's type, for native layers to take over: until these
-    have, or ``settle`` was called, the model does not run.
+    ``as_stored`` leaves the weights of linear layers and embeddings where they are, in the mapped file, for native layers to copy or
+    quantize one by one: until these have, and ``settle`` was called, the model does not run.
 
     Raises:
         EngineError: the store does not fit the transformers version that is installed, or its skeleton is damaged.
@@ -80,7 +83,9 @@ def load_skeleton(store: Store, dtype: torch.dtype, as_stored: bool = False) -> 
         with safe_open(store.path / _SKELETON, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
                 wanted = torch.float32 if any(p.search(name) for p in upcast) else state[name].dtype
-                _place(model, name, file.get_tensor(name), None if as_stored and _is_matrix(model, name) else wanted)
+                stored = as_stored and _is_matrix(model, name)
+                value = mapped(store.path / _SKELETON, name) if stored and state[name].nbytes > LARGE else file.get_tensor(name)
+                _place(model, name, value, None if stored else wanted)
                 missing.discard(name)
     except (SafetensorError, KeyError, OSError) as error:
         raise EngineError(f"{store.path / _SKELETON} is damaged; delete the store and convert the model again") from error
@@ -89,10 +94,10 @@ def load_skeleton(store: Store, dtype: torch.dtype, as_stored: bool = False) -> 
 
 
 def settle(skeleton: Skeleton, dtype: torch.dtype) -> None:
-    """Bring weights that were left as stored into ``dtype``."""
+    """Bring weights that were left as stored into memory, in ``dtype``."""
     for name, parameter in list(skeleton.model.named_parameters()):
-        if not parameter.is_meta and parameter.dtype != dtype and _is_matrix(skeleton.model, name):
-            parameter.data = parameter.data.to(dtype)
+        if not parameter.is_meta and _is_matrix(skeleton.model, name):
+            parameter.data = parameter.data.to(dtype, copy=True)
 
 
 def _is_matrix(model: nn.Module, name: str) -> bool:
@@ -101,11 +106,12 @@ def _is_matrix(model: nn.Module, name: str) -> bool:
 
 
 def _place(model: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None) -> None:
-    """Set a tensor of the model; ``dtype`` None keeps its type."""
+    """Set a tensor of the model; with ``dtype`` None as it is in the file."""
     path, _, local = name.rpartition(".")
     module = model.get_submodule(path)
-    # A copy: what safe_open returns may be a mapping of the file, which the system could drop and fault in again mid-token.
-    value = value.to(dtype or value.dtype, copy=True) if value.is_floating_point() else value.clone()
+    if dtype is not None:
+        # A copy: what safe_open returns is a mapping of the file, which the system could drop and fault in again mid-token.
+        value = value.to(dtype, copy=True) if value.is_floating_point() else value.clone()
     if local in module._parameters:
         value = nn.Parameter(value, requires_grad=False)
     value._is_hf_initialized = True  # type: ignore[attr-defined]

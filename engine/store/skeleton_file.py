@@ -1,4 +1,4 @@
-"""Writing the non-expert tensors to one safetensors file, one tensor in memory at a time.
+"""Writing the non-expert tensors to one safetensors file, one tensor in memory at a time; and mapping one of them.
 
 The library's own writer wants all tensors at once, which for a large model is gigabytes; the format is a JSON header of
 shapes and offsets, known beforehand, and then the bytes.
@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
+_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
 def skeleton_bytes(shapes: dict[str, Tensor]) -> int:
@@ -45,3 +47,13 @@ def write_skeleton(file: Path, shapes: dict[str, Tensor], values: Iterable[tuple
             if tensor.numel():
                 write_all(out, memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
             step(tensor.numel() * tensor.element_size())
+
+
+def mapped(file: Path, name: str) -> Tensor:
+    """One tensor of ``file`` left on disk: its pages come when they are read, and the system may drop them again."""
+    with file.open("rb") as source:
+        size = int.from_bytes(source.read(8), "little")
+        about = json.loads(source.read(size))[name]
+    start, end = about["data_offsets"]
+    data = np.memmap(file, np.uint8, "c", offset=8 + size + start, shape=(end - start,))
+    return torch.from_numpy(data).view(_DTYPES[about["dtype"]]).view(about["shape"])
