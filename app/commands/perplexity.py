@@ -14,7 +14,8 @@ from app.progress import Bar
 from engine.errors import EngineError
 from profiles.devices import load_devices
 
-_SETTINGS = ("budget", "bits", "plan", "eviction", "predictor", "device", "io_threads", "compute_threads", "dtype", "verify")
+_SETTINGS = ("budget", "bits", "plan", "eviction", "predictor", "device", "io_threads", "compute_threads",
+             "kernels", "dtype", "skeleton_bits", "verify")  # fmt: skip
 
 
 def add_parser(subparsers: Any) -> None:
