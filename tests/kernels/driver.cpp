@@ -28,6 +28,7 @@ void edgemoe_engine_free(Engine*);
 const char* edgemoe_engine_name(const Engine*);
 void edgemoe_engine_threads(Engine*, int32_t threads);
 void edgemoe_linear(Engine*, const Matrix*, const float* x, float* y, int32_t tokens);
+float edgemoe_top(Engine*, const float* logits, int32_t size, int32_t count, int32_t* tokens, float* scores);
 void edgemoe_expert(Engine*, const uint8_t* record, const ExpertLayout*, const float* x, float* y, int32_t tokens);
 Decoder* edgemoe_decoder_new(Engine*, const ModelSpec*);
 void edgemoe_decoder_free(Decoder*);
@@ -149,6 +150,25 @@ void products() {
   for (Engine* engine : all) edgemoe_engine_free(engine);
 }
 
+// The likeliest tokens, among logits that need not be numbers.
+void tops() {
+  for (Engine* engine : engines(1)) {
+    for (int size : {1, 7, 50, 1000})
+      for (int turn = 0; turn < 20; ++turn) {
+        const int count = draw(1, size);
+        Exactly<float> logits = floats(size), scores(count);
+        Exactly<int32_t> tokens(count);
+        for (int i = 0; turn % 2 == 1 && i < size; ++i)
+          if (draw(0, 2) == 0) logits[i] = NAN;
+        const float total = edgemoe_top(engine, logits.get(), size, count, tokens.get(), scores.get());
+        for (int i = 0; i < count; ++i)
+          if (tokens[i] < 0 || tokens[i] >= size || (i > 0 && scores[i] > scores[i - 1])) fail("tokens out of order");
+        if (turn % 2 == 0 && !(total >= scores[0])) fail("a sum of exponentials less than its largest");
+      }
+    edgemoe_engine_free(engine);
+  }
+}
+
 // Threads come and go, and hand out rows; every bit is as with one.
 void threads() {
   for (Engine* engine : engines(1)) {
@@ -230,7 +250,8 @@ void experts() {
 
 // --- a model: a dense layer, one with shared experts and a window, one with norms, groups and other rotary ---------------------------
 
-constexpr int kHidden = 72, kWidth = 40, kHeads = 4, kKeyHeads = 2, kDim = 16, kVocabulary = 50, kExperts = 8, kTopK = 3, kTokens = 12, kPlaces = 10 + kTokens;
+constexpr int kHidden = 72, kWidth = 40, kHeads = 4, kKeyHeads = 2, kDim = 16, kVocabulary = 50, kExperts = 8, kTopK = 3;
+constexpr int kTokens = 12, kPlaces = 10 + kTokens;
 constexpr int kWidths[] = {Q2, Q3, Q4, Q8, BF16};
 
 struct Model {
@@ -287,7 +308,8 @@ struct Model {
 
 // Logits of kTokens tokens; with `missing`, that many of 8 experts are absent at every stop and come one by one.
 Exactly<float> decode(Engine* engine, Model& model, int missing) {
-  Exactly<float> keys = floats(3 * kKeyHeads * kPlaces * kDim), values = floats(3 * kKeyHeads * kPlaces * kDim), told(kTokens * kVocabulary);
+  const size_t size = 3 * kKeyHeads * kPlaces * kDim;
+  Exactly<float> keys(size), values(size), told(kTokens * kVocabulary);
   for (size_t i = 0; i < keys.size(); ++i) keys[i] = std::sin(float(i)), values[i] = std::cos(float(i));
   Decoder* decoder = edgemoe_decoder_new(engine, &model.spec);
   edgemoe_decoder_cache(decoder, keys.get(), values.get(), kPlaces);
@@ -335,6 +357,7 @@ int main(int count, char** names) {
   for (int i = 1; i < count; ++i) {
     const std::string name = names[i];
     if (name == "products") products();
+    if (name == "tops") tops();
     if (name == "threads") threads();
     if (name == "experts") experts();
     if (name == "decoders") decoders();

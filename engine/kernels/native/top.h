@@ -10,7 +10,8 @@
 
 namespace edgemoe {
 
-// One pass keeps the k best in a heap whose worst is on top: nearly all logits are turned away by one comparison.
+// One pass keeps the k best in a heap whose worst is on top: nearly all logits are turned away by one comparison. What is not a number
+// counts as the least, since nothing can be sorted by it.
 inline float top(const Products& products, const float* logits, int size, int count, int32_t* tokens, float* scores) {
   struct Entry {
     float score;
@@ -21,7 +22,7 @@ inline float top(const Products& products, const float* logits, int size, int co
   best.clear();
   for (int i = 0; i < size; ++i) {
     if (int(best.size()) < count) {
-      best.push_back({logits[i], i});
+      best.push_back({logits[i] == logits[i] ? logits[i] : -INFINITY, i});
       if (int(best.size()) == count) std::make_heap(best.begin(), best.end(), better);
     } else if (logits[i] > best.front().score) {
       std::pop_heap(best.begin(), best.end(), better);
