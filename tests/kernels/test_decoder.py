@@ -1,8 +1,8 @@
 """Native decoding: the tokens and logits of transformers' own models, whatever the residency, and an account without holes.
 
 EXACT is what logits (of up to 7) may differ by from transformers' in float32: measured against float64, the native ones are the nearer.
-AGREE is that between instruction sets, by the width of experts. NARROW is how far a token's logits move
-with the non-expert layers at 8 and 4 bits, as a share of their norm, median over tokens.
+AGREE is how far a token's logits move with the instruction set, as a share of their norm, median over tokens, by the width of experts:
+rounding, and what it makes of an activation's code that it tips over. NARROW is the same for non-expert layers at 8 and 4 bits.
 
 T prompt tokens, V token ids.
 """
@@ -74,6 +74,11 @@ class Open:
         if least:
             session.change("budget", str(session.budget.least))
         return session
+
+
+def moved(logits: Tensor, wanted: Tensor) -> float:
+    """How far a token's logits are from the wanted [T, V], as a share of their norm: the median over tokens."""
+    return float(((logits - wanted).norm(dim=1) / wanted.norm(dim=1)).median())
 
 
 @pytest.fixture
@@ -239,8 +244,7 @@ def test_non_expert_layers_of_fewer_bits_say_nearly_the_same(open_session: Open,
     for bits, loss in NARROW.items():
         session = open_session(store, bits=16, skeleton_bits=str(bits))
         assert session.effective()["skeleton_bits"] == bits
-        moved = session.logits(ids[None], len(ids)) - wanted
-        assert loss / 4 < float((moved.norm(dim=1) / wanted.norm(dim=1)).median()) < loss
+        assert loss / 4 < moved(session.logits(ids[None], len(ids)), wanted) < loss
         decoded = Told(session)
         again = torch.cat((PROMPT, torch.tensor(decoded.tokens)))[None]
         torch.testing.assert_close(decoded.logits[:-1], session.logits(again, NEW_TOKENS + 1)[:-2], atol=0.05, rtol=0.0)
@@ -248,7 +252,6 @@ def test_non_expert_layers_of_fewer_bits_say_nearly_the_same(open_session: Open,
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])
 def test_instruction_sets_agree(bits: int, store: Store, open_session: Open, tmp_path: Path) -> None:
-    """To rounding, and to what an activation's code that rounding tips over makes of it in 32 tokens."""
     results, plan = [], plan_of(store, tmp_path, bits)
     for kernels, name in (("auto", exact.instruction_sets()[0]), ("portable C++", "portable C++"), ("torch", "torch")):
         session = open_session(store, plan=plan, kernels=kernels)
@@ -257,5 +260,5 @@ def test_instruction_sets_agree(bits: int, store: Store, open_session: Open, tmp
     first, *others, torchs = results
     for other in others:
         assert other.tokens == first.tokens
-        torch.testing.assert_close(other.logits, first.logits, atol=AGREE[bits], rtol=0.0)
+        assert moved(other.logits, first.logits) < AGREE[bits]
     assert bits < 8 or torchs.tokens == first.tokens
