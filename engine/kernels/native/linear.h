@@ -73,9 +73,10 @@ inline int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Rows a thread takes at a time: enough bytes to be worth a turn, few enough that threads end together. A multiple of 8.
+// Rows a thread takes at a time: enough bytes that what it fetches ahead is mostly its own, few enough that threads end together. A multiple
+// of 8.
 inline int chunk_rows(const Matrix& w) {
-  const int64_t rows = (int64_t(32) << 10) / (row_bytes(w) + 1);
+  const int64_t rows = (int64_t(128) << 10) / (row_bytes(w) + 1);
   return int(rows < 8 ? 8 : rows & ~int64_t(7));
 }
 
