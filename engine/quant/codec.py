@@ -16,6 +16,8 @@ from engine.quant.matrix import Matrix
 from engine.quant.packing import ALIGN, pack
 from engine.quant.scales import from_half, to_half, unit_of
 
+_AT_ONCE = 1 << 21  # weights
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -55,15 +57,22 @@ class Codec(ABC):
         """
         rows, columns = weight.shape
         grid = self.grid(columns, bits)
-        values = F.pad(weight.float(), (0, grid.columns - columns)).view(rows, grid.groups, grid.group)
-        if not bool(torch.isfinite(values).all()):
+        # A few rows at a time: a whole head in float32, several times over, is more memory than all the rest of a small machine.
+        parts = torch.split(weight, max(1, _AT_ONCE // grid.columns))
+
+        def values(part: Tensor) -> Tensor:
+            return F.pad(part.float(), (0, grid.columns - columns)).view(len(part), grid.groups, grid.group)
+
+        if not all(bool(torch.isfinite(part).all()) for part in parts):
             raise ValueError("weights that are not finite")
-        scales = self._scales(values, bits)
+        scales = torch.cat([self._scales(values(part), bits) for part in parts])
         unit = unit_of(float(scales.max()))
         half = to_half(scales, unit)
         # Codes are chosen against the rounded scale, since that is what they will be multiplied with.
-        codes = _codes(values, from_half(half, unit), grid.center, self._bounds(bits))
-        return Matrix(bits, rows, columns, pack(codes.view(rows, grid.columns), bits), half, unit, grid.center, grid.group)
+        steps = torch.split(from_half(half, unit), len(parts[0]))
+        codes = (_codes(values(part), step, grid.center, self._bounds(bits)) for part, step in zip(parts, steps, strict=True))
+        packed = torch.cat([pack(code.view(-1, grid.columns), bits) for code in codes])
+        return Matrix(bits, rows, columns, packed, half, unit, grid.center, grid.group)
 
 
 def _codes(values: Tensor, scales: Tensor, center: float, bounds: tuple[int, int]) -> Tensor:
