@@ -1,6 +1,6 @@
 """Whether the window stays quick while the engine generates, and what it costs the engine.
 
-    python tests/benchmarks/window.py [--tokens N] [--pairs N] [--model DIR]
+    python tests/benchmarks/window.py [--tokens N] [--pairs N] [--model DIR] [--set NAME=VALUE]
 
 Offscreen, with the real engine process. It prints the gaps of the event loop while generating (a timer that should fire every
 5 ms: how much later it fired), the time of one beat (taking in what is new and repainting), and decode speed with the window
@@ -91,11 +91,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=120)
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--model", default="demo")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, such as budget=100%% or kernels=torch")
     options = parser.parse_args()
     model = resolve_model(options.model)
     create_application()
     with tempfile.TemporaryDirectory() as folder, Photographer(Path(folder)) as photographer:
         window = photographer.window
+        window.live.wanted.update(text.split("=", 1) for text in options.set)
         window.begin(model, options.model, autorun=False)
         photographer.until(lambda: window.live.can_run)
         set_tokens(window.live, options.tokens, photographer.until)
