@@ -18,8 +18,9 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# Built ahead, in seconds. Without a compiler this says so, and everything runs through torch.
-$(VENV)/kernels.stamp: $(wildcard engine/kernels/native/*.cpp engine/kernels/native/*.h) engine/kernels/build.py $(VENV)/run.stamp
+# Built ahead, in seconds. Where the system has no compiler, one is installed into .venv (100 MB).
+$(VENV)/kernels.stamp: $(wildcard engine/*/*.cpp engine/*/*.h engine/*/native/*.cpp engine/*/native/*.h) engine/kernels/build.py $(VENV)/run.stamp
+	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check ziglang==0.17.1
 	$(PY) -m engine.kernels.build
 	@touch $@
 

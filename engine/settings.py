@@ -108,8 +108,13 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("default", "edgemoe", "edgemoe-printed", "lru", "lfu", "fifo")),
     Setting("warm_start", "Warm start", "Memory", True, "When a model is loaded, fill the budget with the experts used most so far, so that "
             "the first tokens need not wait for them.", Effect.RELOAD),
-    Setting("predictor", "Predictor", "Preload", "none", "Which experts to load before the router has asked for them. "
-            "None: experts are loaded on demand only.", Effect.TOKEN, choices=("none",)),
+    Setting("predictor", "Predictor", "Preload", "auto", "Which experts to read before the router has asked for them. Path: the paper's dictionary over the two "
+            "layers before. Gate: the next layer's own router, one layer early. Transition: learned from routing. Auto: the best there is for this model. "
+            "None: experts are read on demand only.", Effect.TOKEN, choices=("auto", "none", "path", "gate", "transition")),
+    Setting("preload_depth", "Preload depth", "Preload", "auto", "Layers ahead for which experts are read. Auto: as many as pay, none where reading ahead costs more "
+            "than it gains.", Effect.TOKEN, unit="layers", choices=("auto", "1", "2", "3", "4", "6", "8")),
+    Setting("preload_width", "Preload width", "Preload", "auto", "Most experts read ahead and not used yet; room for them is kept free within the budget. Auto: as many "
+            "as pay.", Effect.TOKEN, unit="experts", choices=("auto", "1", "2", "3", "4", "6", "8", "12", "16")),
     Setting("device", "Storage device", "Storage", "native", "Slow this machine's storage down to another device's bandwidth, "
             "latency and queue depth. Native: as fast as it is.", Effect.TOKEN),
     Setting("io_threads", "I/O threads", "Storage", 4, "Reads in flight at once; a device profile may allow fewer.", Effect.TOKEN,

@@ -1,4 +1,4 @@
-"""Building the native kernels: a C++17 compiler, a few seconds, one shared library beside the sources.
+"""Building the engine's native library: a C++17 compiler, a few seconds, one shared library of all C++ under ``engine``.
 
 ``python -m engine.kernels.build`` builds ahead; loading builds what is missing. Built libraries carry a hash of the sources,
 compiler flags and platform in their names, so a stale one is never loaded.
@@ -7,6 +7,7 @@ compiler flags and platform in their names, so a stale one is never loaded.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -21,11 +22,20 @@ import platformdirs
 
 from engine.errors import EngineError
 
-SOURCES = Path(__file__).parent / "native"
+ROOT = Path(__file__).parent.parent
+"""The engine's folder: what is C++ lies beside the Python of its room, and includes by its path from here."""
 # Sums must not depend on how the compiler fuses them: tiles of different shapes would then differ in the last bit.
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden", "-pthread")
 _X86 = {"products_avx2.cpp": ("-mavx2", "-mfma", "-mf16c")}
 _COMPILERS = ("c++", "g++", "clang++")
+
+
+def compiler() -> list[str] | None:
+    """The command of a C++ compiler: ``CXX``, the system's, or the one that ``pip install ziglang`` brings; None where there is none."""
+    found = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *_COMPILERS))), None)
+    if found:
+        return [found]
+    return [sys.executable, "-m", "ziglang", "c++"] if importlib.util.find_spec("ziglang") else None
 
 
 def built(extra: tuple[str, ...] = ()) -> Path:
@@ -38,25 +48,25 @@ def built(extra: tuple[str, ...] = ()) -> Path:
     for folder in _folders():
         if (folder / name).is_file():
             return folder / name
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *_COMPILERS))), None)
-    if compiler is None:
-        raise EngineError("no C++ compiler was found; install g++ (or clang++) and start again")
-    return _compile(compiler, name, extra)
+    command = compiler()
+    if command is None:
+        raise EngineError("no C++ compiler was found; install g++ or clang++, or `pip install ziglang`, and start again")
+    return _compile(command, name, extra)
 
 
 def _folders() -> tuple[Path, ...]:
-    """Where libraries may lie: beside the sources, or in the user's cache where that folder cannot be written."""
-    return SOURCES / "build", Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False)) / "kernels"
+    """Where libraries may lie: beside the kernels' sources, or in the user's cache where that folder cannot be written."""
+    return ROOT / "kernels" / "native" / "build", Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False)) / "kernels"
 
 
 def _digest(extra: tuple[str, ...]) -> str:
     digest = hashlib.sha256(repr((_FLAGS, _X86, extra, platform.machine(), sys.platform)).encode())
-    for file in sorted(SOURCES.glob("*.*")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    for file in sorted([*ROOT.rglob("*.cpp"), *ROOT.rglob("*.h")]):
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _compile(compiler: str, name: str, extra: tuple[str, ...]) -> Path:
+def _compile(command: list[str], name: str, extra: tuple[str, ...]) -> Path:
     folder = next((f for f in _folders() if _writable(f)), None)
     if folder is None:
         raise EngineError(f"the native kernels cannot be built: {_folders()[-1]} cannot be written")
@@ -64,14 +74,14 @@ def _compile(compiler: str, name: str, extra: tuple[str, ...]) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as work:
 
         def compiled(source: Path) -> Path:
-            target = Path(work) / f"{source.stem}.o"
-            _run([compiler, *_FLAGS, *(_X86.get(source.name, ()) if x86 else ()), *extra, "-c", str(source), "-o", str(target)])
+            target = Path(work) / f"{source.parent.name}-{source.stem}.o"
+            _run([*command, *_FLAGS, f"-I{ROOT}", *(_X86.get(source.name, ()) if x86 else ()), *extra, "-c", str(source), "-o", str(target)])
             return target
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            objects = list(pool.map(compiled, sorted(SOURCES.glob("*.cpp"))))
+            objects = list(pool.map(compiled, sorted(ROOT.rglob("*.cpp"))))
         library = Path(work) / name
-        _run([compiler, "-shared", "-pthread", *extra, *map(str, objects), "-o", str(library)])
+        _run([*command, "-shared", "-pthread", *extra, *map(str, objects), "-o", str(library)])
         library.replace(folder / name)  # whole or not at all: another process may be building the same
     return folder / name
 
