@@ -80,8 +80,8 @@ SPAN = np.dtype([
     ("start", "<i8"), ("duration", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
     ("kind", "u1"), ("lane", "u1"), ("bits", "u1"), ("outcome", "u1"), ("bytes", "<i4"),
 ])
-"""One stretch of work. ``layer``/``expert`` are -1 where they do not apply. READ: ``bytes`` read, ``outcome`` of the miss it served; PRELOADED where it
-was read ahead, whatever became of it; HIT where the buffer was filled. ``token`` is -1 where the buffer was filled at load."""
+"""One stretch of work. ``layer``/``expert`` are -1 where they do not apply. READ: ``bytes`` read, ``outcome`` of the miss it
+served; PRELOADED where it was read ahead, whatever became of it; HIT where the buffer was filled. ``token`` is -1 where the buffer was filled at load."""
 
 ACCESS = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
@@ -95,7 +95,8 @@ TOKEN = np.dtype([
     ("start", "<i8"), ("duration", "<i8"),
     ("attention", "<i8"), ("router", "<i8"), ("compute", "<i8"), ("stall", "<i8"), ("head", "<i8"), ("sampling", "<i8"),
     ("framework", "<i8"), ("io", "<i8"),
-    ("hits", "<i4"), ("preloaded", "<i4"), ("first_touch", "<i4"), ("capacity", "<i4"), ("mispredicted", "<i4"), ("late", "<i4"), ("evictions", "<i4"),
+    ("hits", "<i4"), ("preloaded", "<i4"),
+    ("first_touch", "<i4"), ("capacity", "<i4"), ("mispredicted", "<i4"), ("late", "<i4"), ("evictions", "<i4"),
     ("demand_bytes", "<i8"), ("preload_useful_bytes", "<i8"), ("preload_wasted_bytes", "<i8"),
     ("budget_bytes", "<i8"), ("resident_bytes", "<i8"),
     *((f"resident_{bits}", "<i8") for bits in WIDTHS),
@@ -104,8 +105,8 @@ TOKEN = np.dtype([
 """One forward pass and the token it produced. Row 0 of a request is its prefill (``tokens`` = prompt length) and yields the
 first new token; its duration is the TTFT. ``attention`` … ``framework`` are ns and sum to ``duration``: ``attention`` takes in SHARED
 spans, ``framework`` ACCOUNT spans and what no span names. ``io`` is the ns in which at least one read was in flight (it overlaps the
-others). ``hits`` takes in ``preloaded``: those that would have been misses. ``average_bits`` is over the experts used by this pass. Preloaded
-bytes count as useful in the pass that used them, as wasted in the pass that let them go unused."""
+others). ``hits`` takes in ``preloaded``: those that would have been misses. ``average_bits`` is over the experts used by this pass.
+Preloaded bytes count as useful in the pass that used them, as wasted in the pass that let them go unused."""
 
 MISSES = ("first_touch", "capacity", "mispredicted", "late")
 """Columns of ``tokens``: experts used that were not resident, by cause."""
@@ -115,15 +116,16 @@ BYTES_READ = ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")
 RESIDENCY = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"), ("state", "u1"), ("bits", "u1"), ("score", "<f4"),
 ])
-"""One change of an expert's state in the buffer. ABSENT: ``score`` is the eviction score that lost. LOADING: the probability for which it is
-read ahead, 0 where it was demanded."""
+"""One change of an expert's state in the buffer. ABSENT: ``score`` is the eviction score that lost. LOADING: the probability for which
+it is read ahead, 0 where it was demanded."""
 
 PREDICTION = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
     ("rank", "u1"), ("ahead", "u1"), ("chosen", "u1"), ("asked", "u1"), ("probability", "<f4"),
 ])
-"""One expert that was thought likely for a layer, told when its router spoke: ``rank`` 0 is the likeliest, twice the model's top-k are told; it
-was predicted ``ahead`` layers before, with this ``probability``; ``chosen`` 1 where the router chose it, ``asked`` an Asked. Decode only."""
+"""One expert that was thought likely for a layer, told when its router spoke: ``rank`` 0 is the likeliest, twice the model's top-k are told;
+it was predicted ``ahead`` layers before, with this ``probability``; ``chosen`` 1 where the router chose it, ``asked`` an Asked. Decode
+only."""
 
 SAMPLE = np.dtype([
     ("time", "<i8"), ("rss", "<i8"), ("budget_bytes", "<i8"), ("resident_bytes", "<i8"), ("peak_resident_bytes", "<i8"),

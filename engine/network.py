@@ -30,6 +30,7 @@ from engine.store import Store
 from engine.streaming import ExpertStream
 
 _SMALL_SKELETON = 1 << 30
+_PATIENCE = 10_000_000  # ns of native decoding between two looks at what else there is to do
 
 
 class Network:
@@ -68,7 +69,7 @@ class Network:
 
     def attach(self, stream: ExpertStream) -> None:
         """Let ``stream`` provide the experts, and its ledger learn where the time goes."""
-        self._stream = stream
+        self._stream, stream.kernels = stream, self.kernels
         if self.native is not None and self._lean is not None:
             self._decode_natively(self.native, self._lean)
             self._lean = None  # with it go the layers that were replaced
@@ -82,7 +83,10 @@ class Network:
         replaced = take_over(self.skeleton.model, lean, self.skeleton_bits, native, self.dtype)
         settle(self.skeleton, self.dtype)  # what is left of the model's own layers
         matrices = {linear: stand_in.matrix for linear, stand_in in replaced.items()}
-        self.decoder = NativeDecoder(lean, self.kernels, self._stream.buffer, self._store.spec.experts, matrices)
+        stream = self._stream
+        self.decoder = stream.decoder = NativeDecoder(
+            lean, self.kernels, stream.native_stream, stream.buffer, self._store.spec.experts, matrices
+        )
 
     def _usual_dtype(self) -> torch.dtype:
         """The type that the settings come to where torch multiplies: there float32 costs twice the memory."""
@@ -115,7 +119,7 @@ class Network:
         """Logits [V] after the request's last token: of its whole prompt the first time, of one token from then on."""
         if request.cache is None or self.decoder is None:
             return self._through_skeleton(request)
-        return self._stream.decode(self.decoder, request.last, request.length - 1)
+        return self._stream.decode(request.last, request.length - 1, _PATIENCE)
 
     def logits_of(self, ids: Tensor, last: int) -> Tensor:
         """Logits [last, V] at the ``last`` positions of ``ids`` [1, T], in one pass."""

@@ -18,19 +18,17 @@ from engine import settings as declared
 from engine.bitwidth.plan import Plan
 from engine.detokenizer import Detokenizer
 from engine.errors import EngineError
-from engine.events import Applied, Batch, Began, Budget, Finished, ModelInfo, Phase, SpanKind
+from engine.events import Applied, Batch, Began, Budget, Finished, ModelInfo, Outcome, Phase, SpanKind
 from engine.ledger import Ledger
 from engine.network import Network
 from engine.preload.device import NATIVE, Device
 from engine.preload.loader import Loader
 from engine.request import Request
-from engine.residency import policy_named
-from engine.residency.buffer import ExpertBuffer, check_budget
-from engine.residency.policy import Clock
+from engine.residency import policy_name
+from engine.residency.buffer import check_budget
 from engine.sampling import Sampler
 from engine.settings import Value, parse_budget
 from engine.store import Store
-from engine.store.format import experts_file
 from engine.streaming import ExpertStream
 
 Emit = Callable[[Any], None]
@@ -58,11 +56,12 @@ class Session:
         self._device()  # what cannot be is refused before anything is loaded
         self.network = Network(store, self.values, self._compute_threads())
         spec = store.spec
-        policy = policy_named(str(self.values["eviction"]), spec.layers, spec.experts)
-        self.buffer = ExpertBuffer(store, self.budget.granted, policy, self.ledger.residency)
-        files = [store.path / experts_file(bits) for bits in store.widths]
-        self.loader = Loader(files, spec.experts, int(self.values["io_threads"]), self._device(), bool(self.values["verify"]))
-        self.stream = ExpertStream(store, self.buffer, self.loader, self.ledger, self.network.kernels, self.bits_of)
+        self.loader = Loader(store, int(self.values["io_threads"]), self._device(), bool(self.values["verify"]))
+        self._wanted = np.empty(spec.layers * spec.experts, np.uint8)
+        self._want_widths()
+        policy = policy_name(str(self.values["eviction"]))
+        self.stream = ExpertStream(store, self.budget.granted, policy, self._wanted, self.loader, self.ledger)
+        self.buffer = self.stream.buffer
         self.stream.on_layer = self._news
         self.network.attach(self.stream)
         self._sampler = Sampler(int(self.values["seed"]), self.network.find_top)
@@ -106,6 +105,7 @@ class Session:
         memory = np.concatenate([ids[0].numpy(), np.zeros(limit, np.int64)])
         self.request = Request(self._requests, memory, length, length, limit, self._tokens, detokenizer=detokenizer)
         self._requests += 1
+        self.stream.begin_request()
         self.emit(Began(self.ledger.now(), self.request.number, prompt, list(pieces), self._tokens))
         return self.request
 
@@ -120,7 +120,7 @@ class Session:
             return None
         phase = Phase.PREFILL if request.cache is None else Phase.DECODE
         self.ledger.begin_pass(self._tokens, phase)
-        began, evictions = self.ledger.reached, self.buffer.evictions
+        began = self.ledger.reached
         try:
             logits = self.network.logits(request)
         except EngineError:
@@ -133,7 +133,7 @@ class Session:
         request.text += piece
         self.ledger.span(SpanKind.SAMPLE, sampling)
         passed = request.prompt_length if phase == Phase.PREFILL else 1
-        self._close_pass(request, token, logprob, phase, passed, began, self.buffer.evictions - evictions, piece)
+        self._close_pass(request, token, logprob, phase, passed, began, piece)
         self._news()
         if token in self.network.end_tokens and not self.values["ignore_eos"]:
             self.end("end of text")
@@ -183,7 +183,7 @@ class Session:
         """What the settings come to: budget in bytes, names for defaults, threads counted."""
         return dict(self.values) | {
             "budget": self.budget.granted,
-            "eviction": self.buffer.policy.name,
+            "eviction": policy_name(str(self.values["eviction"])),
             "io_threads": self.loader.threads,
             "compute_threads": self._compute_threads(),
             "dtype": str(self.network.dtype).removeprefix("torch."),
@@ -209,13 +209,14 @@ class Session:
 
     def close(self) -> None:
         """End the threads and let go of the model."""
+        self.stream.close()
         self.loader.close()
         self.network.close()
 
     def buffer_bytes(self) -> tuple[int, int, int, int]:
         """Budget, resident, peak resident and KV bytes at this moment; may be asked from another thread."""
-        request = self.request
-        return self.buffer.budget, self.buffer.resident_bytes, self.buffer.peak_bytes, self.network.cache_bytes(request) if request else 0
+        request, buffer = self.request, self.buffer.view()
+        return buffer.budget, buffer.held, buffer.peak, self.network.cache_bytes(request) if request else 0
 
     def flush(self) -> None:
         """Emit the records collected since the last time."""
@@ -227,39 +228,44 @@ class Session:
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _close_pass(
-        self, request: Request, token: int, logprob: float, phase: Phase, passed: int, began: int, evictions: int, piece: str
+        self, request: Request, token: int, logprob: float, phase: Phase, passed: int, began: int, piece: str
     ) -> None:
-        ledger, buffer, used = self.ledger, self.buffer, sum(self.ledger.outcomes)
-        times = [ledger.times[kind] for kind in _PARTS]
-        times[0] += ledger.times[SpanKind.SHARED]
+        ledger, totals, buffer = self.ledger, self.ledger.totals, self.buffer.view()
+        times = [ledger.time(kind) for kind in _PARTS]
+        times[0] += ledger.time(SpanKind.SHARED)
         duration = (ledger.account() if self.network.decoder else ledger.now()) - began
+        preloaded = ledger.outcome(Outcome.PRELOADED)
+        found = [ledger.outcome(Outcome.HIT) + preloaded, preloaded, *(ledger.outcome(outcome) for outcome in _MISSES)]
+        used = sum(found) - preloaded
         ledger.end_pass(
             (
-                request.number, token, passed, phase, began, duration, *times, duration - sum(times), ledger.io_time(),
-                *ledger.outcomes, evictions, ledger.demand_bytes, 0, 0, buffer.budget, buffer.resident_bytes,
-                *buffer.by_bits.values(), self.network.cache_bytes(request), ledger.bits_used / used if used else 0.0, logprob,
+                request.number, token, passed, phase, began, duration, *times, duration - sum(times), ledger.io_time(), *found,
+                totals.evictions, totals.demand_bytes, totals.useful_bytes, totals.wasted_bytes, buffer.budget, buffer.held,
+                *self.buffer.by_bits().values(), self.network.cache_bytes(request), totals.bits_used / used if used else 0.0, logprob,
             ),
             piece,
         )  # fmt: skip
         self._tokens += 1
+
+    def _want_widths(self) -> None:
+        place = {bits: index for index, bits in enumerate(self.store.widths)}
+        self._wanted[:] = [place[bits] for bits in self._plan.bits] if self._plan else place[int(self.values["bits"])]
 
     def _news(self) -> None:
         if self.ledger.now() - self._last_news > self.news_period:
             self.flush()
 
     def _apply(self, name: str, budget: Budget) -> None:
-        """Make a change true; nothing is in flight between tokens."""
-        spec = self.store.spec
-        clock = Clock(self._tokens, 0)
-        if budget != self.budget:
+        """Make a change true, between tokens."""
+        self.stream.quiesce()
+        self._want_widths()
+        if budget != self.budget or name in ("bits", "plan"):
             self.budget = budget
-            self.buffer.resize(budget.granted, clock)
+            self.stream.resize(budget.granted)
         if name == "eviction":
-            self.buffer.policy = policy_named(str(self.values[name]), spec.layers, spec.experts)
-        elif name in ("device", "io_threads"):
-            self.loader.configure(int(self.values["io_threads"]), self._device())
-        elif name == "verify":
-            self.loader.verify = bool(self.values[name])
+            self.stream.evict_by(policy_name(str(self.values[name])))
+        elif name in ("device", "io_threads", "verify"):
+            self.loader.configure(int(self.values["io_threads"]), self._device(), bool(self.values["verify"]))
         elif name == "compute_threads":
             self.network.set_threads(self._compute_threads())
         elif name in ("temperature", "top_k", "top_p", "repetition_penalty"):
@@ -291,4 +297,5 @@ class Session:
         return int(self.values["compute_threads"]) or max(1, (os.cpu_count() or 2) - 1)
 
 
+_MISSES = (Outcome.FIRST_TOUCH, Outcome.CAPACITY, Outcome.MISPREDICTED, Outcome.LATE)
 _PARTS = (SpanKind.ATTENTION, SpanKind.ROUTER, SpanKind.EXPERT, SpanKind.STALL, SpanKind.HEAD, SpanKind.SAMPLE)

@@ -1,188 +1,218 @@
-"""One MoE layer computed from a buffer that does not hold all its experts: make resident, compute, account.
+"""One MoE layer computed from a buffer that does not hold all its experts (preload/stream.h): make resident, compute, account.
 
-T tokens, k experts a token, d hidden, V token ids.
+T tokens, k experts a token, d hidden, V token ids, S MoE layers, E experts a layer; an expert's number is layer · E + expert.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.events import Outcome, SpanKind
-from engine.kernels.decoder import NativeDecoder, accesses_in
+from engine.binding import bind
+from engine.errors import EngineError
+from engine.events import SpanKind
+from engine.kernels.decoder import NativeDecoder
 from engine.kernels.experts import ExpertKernels
 from engine.ledger import Ledger
-from engine.preload.loader import Loader, Read
+from engine.preload.loader import Loader
 from engine.residency.buffer import ExpertBuffer
-from engine.residency.policy import Clock
 from engine.store import Store
 
-BitsOf = Callable[[int], int]
-"""The width an expert is to be loaded at, by its number."""
+Scores = Callable[[int, Tensor], "Tensor | None"]
+"""What the router of a later MoE layer makes of a hidden state: (layer, hidden [1, d]) to scores [E]; None: it cannot be reached."""
 
 
-_ALL = slice(None)
+class Use(Structure):
+    """One expert's part in a pass, preload/stream.h: number, first place in the router's order, of how many tokens, mean weight."""
+
+    _fields_ = [("expert", c_int32), ("rank", c_int32), ("tokens", c_int32), ("weight", c_float)]
 
 
-class Use(NamedTuple):
-    """One expert's part in a pass: ``tokens`` and ``ranks`` index [T, k]."""
+class _Failure(Structure):
+    _fields_ = [("expert", c_int32), ("bits", c_int32), ("error", c_int32)]
 
-    tokens: Any
-    ranks: Any
-    token_count: int
-    rank: int  # the first, where there is one token
-    weight: float  # of the gate, mean over its tokens
+
+_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "stream_new": (c_void_p, (*(c_int32,) * 4, *(c_void_p,) * 4, c_int64, c_char_p, c_void_p, c_void_p)),
+    "stream_free": (None, (c_void_p,)),
+    "stream_of": (c_void_p, (c_void_p,)),
+    "stream_gate": (c_void_p, (c_void_p,)),
+    "stream_policy": (c_int32, (c_void_p, c_char_p)),
+    "stream_expect": (None, (c_void_p, POINTER(c_double))),
+    "stream_budget": (None, (c_void_p, c_int64)),
+    "stream_predictor": (None, (c_void_p, c_int32, c_void_p)),
+    "stream_ahead": (None, (c_void_p, c_int32, c_int32, c_float)),
+    "stream_quiesce": (None, (c_void_p,)),
+    "stream_begin_request": (None, (c_void_p,)),
+    "stream_routed": (None, (c_void_p, c_int32, c_void_p, c_int32)),
+    "stream_hand": (None, (c_void_p, c_int32, c_int32, c_void_p)),
+    "stream_wants": (c_int32, (c_void_p, c_int32)),
+    "stream_look_ahead": (None, (c_void_p,)),
+    "stream_take": (c_int32, (c_void_p, POINTER(c_int32))),
+    "stream_failed": (None, (c_void_p, POINTER(_Failure))),
+    "stream_fill": (c_int32, (c_void_p, c_int32)),
+    "stream_landed": (c_int32, (c_void_p,)),
+}
 
 
 class ExpertStream:
-    """The runtime that computes a bound model's experts, reading what is missing."""
+    """The runtime that computes a bound model's experts, reading what is missing and what will be wanted.
 
-    def __init__(
-        self, store: Store, buffer: ExpertBuffer, loader: Loader, ledger: Ledger, kernels: ExpertKernels, bits_of: BitsOf
-    ) -> None:
-        self.buffer, self.loader, self.ledger, self.kernels, self.bits_of = buffer, loader, ledger, kernels, bits_of
-        self.on_layer: Callable[[], None] = lambda: None  # called once a layer, for news in long passes
+    ``wanted`` uint8 [S · E] is the place, among the store's widths, of the width that each expert is loaded at next; it may be written.
+    """
+
+    _handle = None
+
+    def __init__(self, store: Store, budget: int, policy: str, wanted: npt.NDArray[np.uint8], loader: Loader, ledger: Ledger) -> None:
+        self._native = bind(_FUNCTIONS)
+        self._store, self._loader, self.ledger, self.wanted = store, loader, ledger, wanted
+        spec, widths = store.spec, len(store.widths)
+        sums = [np.ascontiguousarray(store.checksums(bits)) for bits in store.widths]
+        self._handle = self._native.stream_new(
+            spec.layers, spec.experts, spec.top_k, widths, (c_int32 * widths)(*store.widths),
+            (c_int64 * widths)(*map(store.record_bytes, store.widths)), (c_void_p * widths)(*(s.ctypes.data for s in sums)),
+            wanted.ctypes.data, budget, policy.encode(), loader.handle, ledger.handle,
+        )  # fmt: skip
+        if not self._handle:
+            raise EngineError(f"There is no address space for {spec.layers} layers of {spec.experts} experts, or no policy {policy!r}")
+        self.buffer = ExpertBuffer(store, self._handle)
+        self.native_stream: int = self._native.stream_of(self._handle)
+        self.scores: Scores | None = None  # asked where the predictor is the next layers' routers
+        self.kernels: ExpertKernels  # set before the first pass
+        self.decoder: NativeDecoder | None = None
+        self.on_layer: Callable[[], None] = lambda: None  # called now and then, for news in long passes
         self.router_began = 0
-        self._native = False  # decoding natively: what is between spans is then this program's own, and told
-        self._store = store
-        self._experts = store.spec.experts
-        self.seen = bytearray(store.spec.layers * store.spec.experts)  # experts that have been in the buffer
+        self._experts = spec.experts
+        self._places = (c_int32 * (spec.experts + 1))()
+
+    # --- settings; between passes ---------------------------------------------------------------------------------
+
+    def quiesce(self) -> None:
+        """Nothing is being read afterwards: what has not started is taken back, the rest is waited for."""
+        self._native.stream_quiesce(self._handle)
+
+    def resize(self, budget: int) -> None:
+        """Take another budget at once, evicting what no longer fits."""
+        self.quiesce()
+        self._native.stream_budget(self._handle, budget)
+
+    def evict_by(self, policy: str) -> None:
+        """Let another policy say who leaves; it has seen nothing yet."""
+        self.quiesce()
+        self._native.stream_policy(self._handle, policy.encode())
+
+    def expect(self, odds: npt.NDArray[np.float64]) -> None:
+        """Tell the policy how likely a token uses each expert, [S · E], from other text."""
+        self._native.stream_expect(self._handle, odds.ctypes.data_as(POINTER(c_double)))
+
+    def predict_by(self, gate: bool, learned: int | None) -> None:
+        """Predict by the next layers' routers, or where these cannot say by a learned predictor (its handle, kept by the caller)."""
+        self.quiesce()
+        self._native.stream_predictor(self._handle, gate, learned)
+        if self.decoder is not None:
+            self.decoder.hand_scores_to(self._native.stream_gate(self._handle))
+        self._gate = gate
+
+    def look_ahead(self, depth: int, width: int, least_odds: float) -> None:
+        """Read ahead for ``depth`` layers, at most ``width`` records that were not used yet, none less likely than ``least_odds``."""
+        self.quiesce()
+        self._native.stream_ahead(self._handle, depth, width, least_odds)
+
+    _gate = False
+
+    # --- passes ---------------------------------------------------------------------------------------------------
+
+    def begin_request(self) -> None:
+        """What follows has nothing to do with the tokens before."""
+        self._native.stream_begin_request(self._handle)
 
     def forward(self, module: Any, layer: int, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         """Mix of the chosen experts [T, d] for ``hidden`` [T, d], ``index`` [T, k] and gate ``weights`` [T, k].
 
         The weighted outputs are summed in the router's order, so that no bit depends on what arrived first.
         """
-        ledger, self._native = self.ledger, False
+        ledger = self.ledger
         if self.router_began:
             ledger.span(SpanKind.ROUTER, self.router_began, layer)
         uses = _uses(index, weights, layer * self._experts, self._experts)
-        clock = Clock(ledger.token, layer)
-        self._account(uses, clock)
+        self._native.stream_routed(self._handle, layer, (Use * len(uses))(*(use for use, _ in uses)), len(uses))
+        if self._gate and len(index) == 1:
+            self._hand_on(layer, hidden)
+        self._native.stream_look_ahead(self._handle)
         outputs = hidden.new_zeros(*index.shape, hidden.shape[-1])  # [T, k, d]
-        for expert in self._arrivals(list(uses), clock):
-            began, use = ledger.now(), uses[expert]
-            record, weights_of = self.buffer.record(expert), self.buffer.weights(expert)
-            outputs[use.tokens, use.ranks] = self.kernels.forward(hidden[use.tokens], record, weights_of, module)
-            ledger.span(SpanKind.EXPERT, began, layer, expert, self.buffer.bits_of(expert))
+        while count := self._native.stream_take(self._handle, self._places):
+            if count < 0:
+                raise self._failure()
+            for use, where in [uses[place] for place in self._places[:count]]:
+                began, expert = ledger.now(), use.expert
+                record, bits = self.buffer.record(expert), self.buffer.bits_of(expert)
+                y = self.kernels.forward(hidden[where[0]], record, self.buffer.weights(expert), module)
+                outputs[where] = y
+                ledger.span(SpanKind.EXPERT, began, layer, expert % self._experts, bits)
         self.on_layer()
         self.router_began = 0
         return (outputs * weights.unsqueeze(-1)).sum(dim=1).to(hidden.dtype)
 
-    def decode(self, decoder: NativeDecoder, token: int, position: int) -> Tensor:
-        """Logits [V] after ``token``, which stands at ``position``: native wherever all that is chosen is resident."""
-        ledger, self._native = self.ledger, True
-        decoder.begin(token, position, ledger.origin, ledger.token)
-        while (layer := decoder.run(ledger.reached)) >= 0:
-            decoder.drain(self._took)
-            self._supply(decoder, layer)
-        decoder.drain(self._took)
-        return decoder.logits
+    def decode(self, token: int, position: int, patience: int) -> Tensor:
+        """Logits [V] after ``token``, which stands at ``position``, all natively; ``on_layer`` is called about every ``patience`` ns."""
+        assert self.decoder is not None
+        self.decoder.begin(token, position)
+        while (progress := self.decoder.run(patience)) == 0:
+            self.on_layer()
+        if progress < 0:
+            raise self._failure()
+        return self.decoder.logits
 
-    def _supply(self, decoder: NativeDecoder, layer: int) -> None:
-        """Have every expert that MoE layer ``layer`` chose computed, reading the missing ones."""
-        first = layer * self._experts
-        chosen = zip(*decoder.chosen(layer), strict=True)
-        uses = {first + e: Use(_ALL, rank, 1, rank, weight) for rank, (e, weight) in enumerate(chosen)}
-        clock = Clock(self.ledger.token, layer)
-        self._account(uses, clock)
-        for expert in self._arrivals(list(uses), clock):
-            decoder.expert(uses[expert].rank, self.ledger.reached)
-            decoder.drain(self._took)
-        self.on_layer()
+    # --- outside of passes ----------------------------------------------------------------------------------------
 
-    def _took(self, spans: bytes, accesses: bytes, times: list[int], reached: int) -> None:
-        """Account for what the decoder did by itself: every expert it used was a hit."""
-        ledger, used, seen = self.ledger, self.buffer.policy.used, self.seen
-        ledger.took(spans, accesses, times, reached)
-        hits, clock = accesses_in(accesses), Clock(ledger.token, -1)
-        for layer, local, bits in hits:
-            if layer != clock.layer:
-                clock = Clock(ledger.token, layer)
-            expert = layer * self._experts + local
-            seen[expert] = 1
-            ledger.bits_used += bits
-            used(expert, clock)
-        ledger.outcomes[Outcome.HIT] += len(hits)
+    def fill(self, expert: int) -> None:
+        """Begin to read an absent expert, for which there must be room."""
+        granted = self._native.stream_fill(self._handle, expert)
+        assert granted, "what is filled in fits the budget"
 
-    def _account(self, uses: dict[int, Use], clock: Clock) -> None:
-        """Tell policy and ledger who was chosen, and how each was found."""
-        self._outcome: dict[int, Outcome] = {}
-        for expert, use in uses.items():
-            held = self.buffer.holds(expert)
-            outcome = Outcome.HIT if held else Outcome.CAPACITY if self.seen[expert] else Outcome.FIRST_TOUCH
-            self.seen[expert] = 1
-            self._outcome[expert] = outcome
-            bits = self.buffer.bits_of(expert) if held else self.bits_of(expert)
-            self.ledger.access(expert, bits, outcome, use.rank, use.token_count, use.weight)
-            self.buffer.policy.used(expert, clock)
+    def landed(self) -> int:
+        """Wait for one expert that ``fill`` asked for, and return its number.
 
-    def _arrivals(self, chosen: list[int], clock: Clock) -> Iterator[int]:
-        """Yield every chosen expert when it can be computed: residents first, then the others as their records arrive.
-
-        An expert is let go only after all before it in this order were computed, so that what gets evicted, too, is
-        the same whatever the timing.
+        Raises:
+            EngineError: its record is damaged or cannot be read.
         """
-        order = [e for e in chosen if self.buffer.holds(e)] + [e for e in chosen if not self.buffer.holds(e)]
-        ready = deque(e for e in order if self.buffer.holds(e))
-        missing = deque(order[len(ready) :])
-        for expert in ready:
-            self.buffer.pin(expert)
-        letting_go, computed = deque(order), set[int]()
-        self._reading = 0
-        try:
-            self._request_all(missing, clock)
-            while letting_go:
-                expert = ready.popleft() if ready else self._await(clock.layer)
-                yield expert
-                computed.add(expert)
-                while letting_go and letting_go[0] in computed:
-                    self.buffer.unpin(letting_go.popleft())
-                    self._request_all(missing, clock)
-        finally:
-            # After a failure too nothing stays pinned, and no read writes into memory that was given away.
-            for _ in range(self._reading):
-                read = self.loader.next()
-                self.buffer.abandon(read.expert)
-            for expert in letting_go:
-                if self.buffer.holds(expert):
-                    self.buffer.unpin(expert)
+        expert = int(self._native.stream_landed(self._handle))
+        if expert < 0:
+            raise self._failure()
+        return expert
 
-    def _request_all(self, missing: deque[int], clock: Clock) -> None:
-        """Send out as many of the missing as there is room for, in order."""
-        while missing and self._request(missing[0], clock):
-            missing.popleft()
-            self._reading += 1
+    def close(self) -> None:
+        """Wait for what is being read, and let go of the memory."""
+        if self._handle:
+            self.quiesce()
+            self._native.stream_free(self._handle)
+            self._handle = None
 
-    def _request(self, expert: int, clock: Clock) -> bool:
-        bits = self.bits_of(expert)
-        memory = self.buffer.reserve(expert, bits, clock)
-        if memory is None:
-            return False
-        layer, local = divmod(expert, self._experts)
-        self.loader.submit(Read(expert, bits, self._store.record(layer, local, bits), memory, self._outcome[expert]))
-        return True
+    def _hand_on(self, layer: int, hidden: Tensor) -> None:
+        """Show what the next layers' routers make of this layer's hidden state."""
+        for ahead in (1, 2):
+            later = layer + ahead
+            if self.scores is None or later >= self._store.spec.layers or not self._native.stream_wants(self._handle, later):
+                continue
+            scores = self.scores(later, hidden)
+            if scores is not None:
+                scores = scores.float().contiguous()
+                self._native.stream_hand(self._handle, later, ahead, scores.data_ptr())
 
-    def _await(self, layer: int) -> int:
-        """Wait for the next record; the wait is the stall."""
-        began = self.ledger.account() if self._native else self.ledger.now()
-        read = self.loader.next()
-        self._reading -= 1
-        self.ledger.span(SpanKind.STALL, began, layer, read.expert, read.bits)
-        self.ledger.read(read.expert, read.bits, read.outcome, read.lane, read.started, read.finished, read.record.nbytes)
-        if read.error is not None:
-            self.buffer.abandon(read.expert)
-            raise read.error
-        self.buffer.arrived(read.expert)
-        return read.expert
+    def _failure(self) -> EngineError:
+        failure = _Failure()
+        self._native.stream_failed(self._handle, failure)
+        return self._loader.error(failure.expert, failure.bits, failure.error)
 
 
-def _uses(index: Tensor, weights: Tensor, first: int, experts: int) -> dict[int, Use]:
-    """What an MoE layer's router chose, by expert number, in the order in which it names them.
+def _uses(index: Tensor, weights: Tensor, first: int, experts: int) -> list[tuple[Use, tuple[Any, Any]]]:
+    """What an MoE layer's router chose, in the order in which it names them, and where each stands in [T, k].
 
     Some families name an index past the last expert to say "none"; a table of experts by token id may name one twice.
     """
@@ -190,10 +220,10 @@ def _uses(index: Tensor, weights: Tensor, first: int, experts: int) -> dict[int,
     distinct = dict.fromkeys(e for e in chosen if e < experts)
     if len(index) == 1 and len(distinct) == len(chosen):  # decoding: no tensors needed to say so
         by_rank = enumerate(zip(chosen, weights[0].tolist(), strict=True))
-        return {first + e: Use(_ALL, rank, 1, rank, weight) for rank, (e, weight) in by_rank}
-    uses = {}
+        return [(Use(first + e, rank, 1, weight), (slice(None), rank)) for rank, (e, weight) in by_rank]
+    uses: list[tuple[Use, tuple[Any, Any]]] = []
     for e in distinct:
         tokens, ranks = torch.where(index == e)
         weight = float(weights[tokens, ranks].float().mean())
-        uses[first + e] = Use(tokens, ranks, len(tokens), int(ranks[0]) if len(index) == 1 else 0, weight)
+        uses.append((Use(first + e, int(ranks[0]) if len(index) == 1 else 0, len(tokens), weight), (tokens, ranks)))
     return uses

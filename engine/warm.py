@@ -11,10 +11,7 @@ from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
-from engine.events import Filled, Outcome
-from engine.preload.loader import Read
-from engine.residency.edgemoe import EdgeMoE
-from engine.residency.policy import Clock
+from engine.events import Filled, Phase
 
 if TYPE_CHECKING:
     from engine.residency.usage import Usage
@@ -39,26 +36,29 @@ def fill(session: Session, usage: Usage, report: Report, cancelled: Callable[[],
     chosen = deque(chosen_experts(session, usage) if session.values["warm_start"] else ())
     if not chosen:
         return
-    if isinstance(session.buffer.policy, EdgeMoE):
-        session.buffer.policy.expect(usage.odds(session.store.spec.top_k))
-    ledger, loader = session.ledger, session.loader
-    ledger.token, began = OUTSIDE, ledger.now()
-    total = sum(session.store.record_bytes(session.bits_of(expert)) for expert in chosen)
+    session.stream.expect(usage.odds(session.store.spec.top_k))
+    ledger, stream, size = session.ledger, session.stream, session.store.record_bytes
+    ledger.begin_pass(OUTSIDE, Phase.PREFILL)
+    began = ledger.now()
+    total = sum(size(session.bits_of(expert)) for expert in chosen)
     done = count = flying = 0
     error: EngineError | None = None
     while chosen or flying:
         if cancelled() or error:
             chosen.clear()
-        while chosen and flying < 2 * loader.threads:  # one for each thread, and one that waits for it
-            _ask(session, chosen.popleft())
+        while chosen and flying < 2 * session.loader.threads:  # one for each thread, and one that waits for it
+            stream.fill(chosen.popleft())
             flying += 1
         if flying:
-            read, flying = loader.next(), flying - 1
-            error = error or read.error
-            if _take(session, read):
-                done, count = done + read.record.nbytes, count + 1
+            flying -= 1
+            try:
+                expert = stream.landed()
+            except EngineError as failure:
+                error = error or failure
+            else:
+                done, count = done + size(session.buffer.bits_of(expert)), count + 1
                 report(done, total)
-            session.stream.on_layer()
+            stream.on_layer()
     session.flush()
     session.emit(Filled(ledger.now(), began, count, done, total))
     if error:
@@ -73,23 +73,3 @@ def chosen_experts(session: Session, usage: Usage) -> list[int]:
         order += [expert for expert in range(len(usage.counts)) if expert not in used]
     sizes = accumulate(session.store.record_bytes(session.bits_of(expert)) for expert in order)
     return order[: sum(1 for _ in takewhile(lambda size: size <= session.budget.granted, sizes))]
-
-
-def _ask(session: Session, expert: int) -> None:
-    bits = session.bits_of(expert)
-    memory = session.buffer.reserve(expert, bits, Clock(0, 0))
-    assert memory is not None, "what was chosen fits the budget"
-    layer, local = divmod(expert, session.store.spec.experts)
-    session.loader.submit(Read(expert, bits, session.store.record(layer, local, bits), memory, Outcome.HIT))
-
-
-def _take(session: Session, read: Read) -> bool:
-    """A read is over: the expert is resident and may be evicted, or absent again."""
-    session.ledger.read(read.expert, read.bits, read.outcome, read.lane, read.started, read.finished, read.record.nbytes)
-    if read.error is not None:
-        session.buffer.abandon(read.expert)
-        return False
-    session.buffer.arrived(read.expert)
-    session.buffer.unpin(read.expert)
-    session.stream.seen[read.expert] = 1
-    return True

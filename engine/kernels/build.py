@@ -75,7 +75,8 @@ def _compile(command: list[str], name: str, extra: tuple[str, ...]) -> Path:
 
         def compiled(source: Path) -> Path:
             target = Path(work) / f"{source.parent.name}-{source.stem}.o"
-            _run([*command, *_FLAGS, f"-I{ROOT}", *(_X86.get(source.name, ()) if x86 else ()), *extra, "-c", str(source), "-o", str(target)])
+            own = _X86.get(source.name, ()) if x86 else ()
+            _run([*command, *_FLAGS, f"-I{ROOT}", *own, *extra, "-c", str(source), "-o", str(target)])
             return target
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -1,45 +1,41 @@
 """Decoding a llama-like model natively: its description turned into the structs that native/decoder.h runs.
 
-d hidden, k experts a token, V token ids, n key/value heads, L places of the cache, e dimensions a head.
+d hidden, V token ids, n key/value heads, L places of the cache, e dimensions a head.
 """
 
 from __future__ import annotations
 
 import ctypes
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.events import ACCESS, SPAN, SpanKind
 from engine.kernels.experts import ExpertKernels
-from engine.kernels.library import ACTIVATIONS, AttentionSpec, LayerSpec, ModelSpec, Native, NativeMatrix, RecordsView, Routing
+from engine.kernels.library import ACTIVATIONS, AttentionSpec, LayerSpec, ModelSpec, Native, NativeMatrix, Routing
 from engine.kernels.matrices import plain
 from engine.models.lean import Attention, Layer, Lean, Router
 from engine.residency.buffer import ExpertBuffer
 
-# A row of ACCESS up to its bits: time, token, layer, expert, bits.
-_ACCESS = struct.Struct(f"<qihhB{ACCESS.itemsize - 17}x")
 _SCORING = {"softmax": 0, "sigmoid": 1}
 
 
 class NativeDecoder:
-    """One token at a time over a static cache of keys and values; stops wherever an expert is missing.
-
-    ``replaced`` gives the matrix that stands in for a linear layer, where one does.
+    """One token at a time over a static cache of keys and values; the native ``stream`` has the experts in ``buffer`` when they are
+    computed. ``replaced`` gives the matrix that stands in for a linear layer, where one does.
     """
 
     def __init__(
-        self, lean: Lean, kernels: ExpertKernels, buffer: ExpertBuffer, experts: int, replaced: Mapping[nn.Linear, NativeMatrix]
-    ) -> None:
+        self, lean: Lean, kernels: ExpertKernels, stream: int, buffer: ExpertBuffer, experts: int,
+        replaced: Mapping[nn.Linear, NativeMatrix],
+    ) -> None:  # fmt: skip
         assert kernels.native is not None
         self._native: Native = kernels.native
         self._library = self._native.library
         self._replaced = replaced
-        self._kept: list[Any] = [kernels.layouts, buffer]  # what the structs point to
+        self._kept: list[Any] = [kernels.layouts]  # what the structs point to
         layers = [self._layer(layer) for layer in lean.layers]
         self._layers = (LayerSpec * len(layers))(*layers)
         head = self._linear(lean.head)
@@ -48,15 +44,13 @@ class NativeDecoder:
             layers=self._layers, layer_count=len(layers), hidden=lean.embedding.shape[1], vocabulary=head.rows, experts=experts,
             activation=ACTIVATIONS[lean.activation], eps=lean.eps, embedding_scale=lean.embedding_scale,
             residual_scale=lean.residual_scale, logits_scale=lean.logits_scale, embedding=self._plain(lean.embedding), head=head,
-            norm=self._floats(lean.norm), layouts=kernels.layouts, records=buffer.records.ctypes.data,
-            layout_of=buffer.width_index.ctypes.data,
+            norm=self._floats(lean.norm), layouts=kernels.layouts, records=buffer.records_address,
+            layout_of=buffer.width_places_address,
         )  # fmt: skip
-        self.handle = self._library.decoder_new(self._native.handle, self._spec)
-        self._view = RecordsView()
+        self.handle = self._library.decoder_new(self._native.handle, self._spec, stream)
         (heads, dim), *others = {(layer.attention.kv_heads, layer.attention.head_dim) for layer in lean.layers}
         assert not others, "one cache holds all layers"
         self._cache_shape = (len(layers), heads, dim)
-        self._top_k = {layer.moe: layer.router.top_k for layer in lean.layers if layer.router is not None}
         self._logits = _floats_at(self._library.decoder_logits(self.handle), head.rows)
         self._keys = self._values = torch.empty(0)
 
@@ -79,38 +73,22 @@ class NativeDecoder:
 
     # --- a token --------------------------------------------------------------------------------------------------
 
-    def begin(self, token: int, position: int, origin: int, number: int) -> None:
-        """Take up ``token``, which stands at ``position``; records count from ``origin`` and belong to pass ``number``."""
-        self._library.decoder_begin(self.handle, token, position, origin, number)
+    def begin(self, token: int, position: int) -> None:
+        """Take up ``token``, which stands at ``position``."""
+        self._library.decoder_begin(self.handle, token, position)
 
-    def run(self, at: int) -> int:
-        """Go on; the MoE layer that lacks an expert, or -1 when the logits are there. The caller's last span ended at ``at``."""
-        return int(self._library.decoder_run(self.handle, 0, at))
+    def run(self, patience: int) -> int:
+        """Go on for about that many ns: 0 where there is more to do, 1 when the logits are there, -1 where a record could not be read."""
+        return int(self._library.decoder_run(self.handle, patience))
 
-    def chosen(self, layer: int) -> tuple[list[int], list[float]]:
-        """What the router of MoE layer ``layer``, where it stopped, chose: experts and their weights, best first."""
-        top_k = self._top_k[layer]
-        experts = (ctypes.c_int32 * top_k).from_address(self._library.decoder_chosen(self.handle))
-        weights = (ctypes.c_float * top_k).from_address(self._library.decoder_weights(self.handle))
-        return list(experts), list(weights)
-
-    def expert(self, rank: int, at: int) -> None:
-        """Compute the chosen expert of this rank; it must be resident. The caller's last span ended at ``at``."""
-        self._library.decoder_expert(self.handle, rank, at)
+    def hand_scores_to(self, gate: int | None) -> None:
+        """Let a native predictor see what the next layers' routers make of each layer's hidden state; None: nobody asks."""
+        self._library.decoder_gate(self.handle, gate)
 
     @property
     def logits(self) -> Tensor:
         """Logits [V] of the last token, overwritten by the next."""
         return self._logits
-
-    def drain(self, take: Callable[[bytes, bytes, list[int], int], None]) -> None:
-        """Hand over what was recorded: rows of SPAN and of ACCESS as bytes, ns by kind of span, and when the last span ended."""
-        view = self._view
-        self._library.decoder_records(self.handle, view)
-        spans = ctypes.string_at(view.spans, view.span_count * SPAN.itemsize) if view.span_count else b""
-        accesses = ctypes.string_at(view.accesses, view.access_count * ACCESS.itemsize) if view.access_count else b""
-        take(spans, accesses, view.times[: len(SpanKind)], view.reached)
-        self._library.decoder_drained(self.handle)
 
     def close(self) -> None:
         """Free what is native; the decoder is of no use after."""
@@ -169,8 +147,3 @@ class NativeDecoder:
 
 def _floats_at(address: int, count: int) -> Tensor:
     return torch.from_numpy(np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)))
-
-
-def accesses_in(rows: bytes) -> list[tuple[int, int, int]]:
-    """Layer, expert and bits of rows of ACCESS, in order."""
-    return [(layer, expert, bits) for _, _, layer, expert, bits in _ACCESS.iter_unpack(rows)]

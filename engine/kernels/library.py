@@ -1,4 +1,4 @@
-"""The native kernels through ctypes: their structs, their functions, and an engine of threads that runs them.
+"""The native kernels: their structs, their functions, and an engine of threads that runs them.
 
 T tokens, R rows, C columns, d hidden.
 """
@@ -8,16 +8,15 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p, sizeof
 from functools import cache
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from engine.binding import bind, loaded
 from engine.errors import EngineError
-from engine.events import ACCESS, SPAN
-from engine.kernels.build import built
 from engine.kernels.reference import Floats, Ids
 
 BFLOAT16, FLOAT16, FLOAT32 = 16, 17, 32
@@ -90,16 +89,7 @@ class ModelSpec(Structure):
     ]  # fmt: skip
 
 
-class RecordsView(Structure):
-    """native/api.cpp."""
-
-    _fields_ = [
-        ("spans", c_void_p), ("accesses", c_void_p), ("times", POINTER(c_int64)), ("span_count", c_int64), ("access_count", c_int64),
-        ("reached", c_int64),
-    ]  # fmt: skip
-
-
-_SIZES = (NativeMatrix, ExpertLayout, AttentionSpec, LayerSpec, ModelSpec, RecordsView)
+_SIZES = (NativeMatrix, ExpertLayout, AttentionSpec, LayerSpec, ModelSpec)
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "size": (c_int64, (c_int32,)),
     "engine_new": (c_void_p, (c_char_p, c_int32)),
@@ -111,47 +101,31 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "quantize8": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
     "quantize16": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
     "top": (c_float, (c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p)),
-    "decoder_new": (c_void_p, (c_void_p, POINTER(ModelSpec))),
+    "decoder_new": (c_void_p, (c_void_p, POINTER(ModelSpec), c_void_p)),
     "decoder_free": (None, (c_void_p,)),
+    "decoder_gate": (None, (c_void_p, c_void_p)),
     "decoder_cache": (None, (c_void_p, c_void_p, c_void_p, c_int64)),
-    "decoder_begin": (None, (c_void_p, c_int32, c_int32, c_int64, c_int32)),
-    "decoder_run": (c_int32, (c_void_p, c_int32, c_int64)),
-    "decoder_expert": (None, (c_void_p, c_int32, c_int64)),
-    "decoder_chosen": (c_void_p, (c_void_p,)),
-    "decoder_weights": (c_void_p, (c_void_p,)),
+    "decoder_begin": (None, (c_void_p, c_int32, c_int32)),
+    "decoder_run": (c_int32, (c_void_p, c_int64)),
     "decoder_logits": (c_void_p, (c_void_p,)),
-    "decoder_records": (None, (c_void_p, POINTER(RecordsView))),
-    "decoder_drained": (None, (c_void_p,)),
 }
 
 
-class Library:
-    """A loaded library; its functions are attributes, without their prefix. The interpreter is released while one runs."""
-
-    def __init__(self, path: Path) -> None:
-        loaded = ctypes.CDLL(str(path))
-        for name, (result, arguments) in _FUNCTIONS.items():
-            function = getattr(loaded, f"edgemoe_{name}")
-            function.restype, function.argtypes = result, arguments
-            setattr(self, name, function)
-        told = [self.size(i) for i in range(len(_SIZES) + 2)]
-        assert told == [*map(sizeof, _SIZES), SPAN.itemsize, ACCESS.itemsize], "structs differ from the library's"
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
-
-
 @cache
-def library() -> Library:
-    """The library of these sources, built if need be.
+def library() -> SimpleNamespace:
+    """The functions of the kernels.
 
     Raises:
-        EngineError: it cannot be built or loaded.
+        EngineError: the library cannot be built or loaded.
     """
-    try:
-        return Library(built())
-    except OSError as error:
-        raise EngineError(f"the native kernels cannot be loaded ({error})") from error
+    return functions_of(loaded())
+
+
+def functions_of(source: ctypes.CDLL) -> SimpleNamespace:
+    """The functions of the kernels in a library."""
+    bound = bind(_FUNCTIONS, source)
+    assert [bound.size(i) for i in range(len(_SIZES))] == [*map(sizeof, _SIZES)], "structs differ from the library's"
+    return bound
 
 
 class Native:
@@ -163,7 +137,7 @@ class Native:
 
     handle = None  # where making one fails
 
-    def __init__(self, threads: int = 1, products: str = "", library_: Library | None = None) -> None:
+    def __init__(self, threads: int = 1, products: str = "", library_: SimpleNamespace | None = None) -> None:
         self.library = library_ or library()
         self.handle = self.library.engine_new(products.encode(), threads)
         if not self.handle:

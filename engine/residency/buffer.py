@@ -1,150 +1,105 @@
-"""The expert buffer: which experts are in memory, never more bytes of them than the budget.
+"""The expert buffer (buffer.h) as Python sees it: which experts are in memory, and how many bytes of them.
 
 S MoE layers, E experts a layer; an expert's number is layer · E + expert.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+from ctypes import POINTER, Structure, c_int32, c_int64, c_uint8, c_uint64, c_void_p
 
-import numpy as np
+import torch
 
+from engine.binding import bind
 from engine.errors import EngineError
-from engine.events import Residency
+from engine.events import WIDTHS, Residency
 from engine.quant import ExpertWeights
-from engine.residency.policy import Clock, Eviction
-from engine.residency.slab import Slab
 from engine.store import Store
 
-Watcher = Callable[[int, Residency, int, float], None]
-"""Told of every change: expert number, new state, bits, eviction score."""
+
+class BufferView(Structure):
+    """preload/stream_api.cpp."""
+
+    _fields_ = [
+        ("budget", c_int64), ("held", c_int64), ("peak", c_int64), ("most_over", c_int64), ("evictions", c_int64), ("staging", c_int64),
+        ("committed", c_int64), ("by_width", POINTER(c_int64)), ("records", POINTER(c_uint64)), ("width_places", POINTER(c_uint8)),
+    ]  # fmt: skip
 
 
 class ExpertBuffer:
-    """Experts are absent → loading → resident → absent; a pinned one is never evicted, nor is one still loading."""
+    """Reads what the native stream ``handle`` holds; may be asked from another thread."""
 
-    def __init__(self, store: Store, budget: int, policy: Eviction, watcher: Watcher) -> None:
-        spec = store.spec
-        count = spec.layers * spec.experts
-        self.budget = budget
-        self.policy = policy
-        self.resident_bytes = 0  # loading ones too: their memory is taken
-        self.peak_bytes = 0
-        self.evictions = 0
-        self.by_bits = {2: 0, 3: 0, 4: 0, 8: 0, 16: 0}
-        self._store = store
-        self._watcher = watcher
-        self._slab = Slab(count, max(store.record_bytes(bits) for bits in store.widths))
-        self._slot = [-1] * count
-        self._bits = [0] * count
-        self._held = np.zeros(count, dtype=np.int64)  # bytes, by expert
-        self._weights: dict[int, ExpertWeights] = {}  # of those that were asked for
-        # For the native kernels: the address of each resident expert's record, 0 where absent, and the place of its width in the store's.
-        self.records = np.zeros(count, dtype=np.uint64)
-        self.width_index = np.zeros(count, dtype=np.uint8)
-        self._resident = bytearray(count)
-        self._evictable = np.zeros(count, dtype=bool)
+    def __init__(self, store: Store, handle: int) -> None:
+        self._store, self._handle, self._widths = store, handle, store.widths
+        self._native = bind({
+            "stream_view": (None, (c_void_p, POINTER(BufferView))),
+            "stream_state": (c_int32, (c_void_p, c_int32)),
+            "stream_bits": (c_int32, (c_void_p, c_int32)),
+            "stream_clear": (None, (c_void_p,)),
+        })  # fmt: skip
+        view = self.view()
+        self.records_address = ctypes.cast(view.records, c_void_p).value or 0
+        self.width_places_address = ctypes.cast(view.width_places, c_void_p).value or 0
+        self._records = view.records
+
+    def view(self) -> BufferView:
+        """All its numbers at this moment."""
+        view = BufferView()
+        self._native.stream_view(self._handle, view)
+        return view
+
+    @property
+    def budget(self) -> int:
+        return int(self.view().budget)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of experts resident, read ahead and loading: their memory is taken."""
+        return int(self.view().held)
+
+    @property
+    def peak_bytes(self) -> int:
+        return int(self.view().peak)
+
+    @property
+    def evictions(self) -> int:
+        return int(self.view().evictions)
+
+    @property
+    def most_over(self) -> int:
+        """The most bytes by which what is held, or the memory behind it, ever passed the budget in force: 0."""
+        return int(self.view().most_over)
+
+    def by_bits(self) -> dict[int, int]:
+        """Bytes held, by width."""
+        held = dict.fromkeys(WIDTHS, 0)
+        held.update(zip(self._widths, self.view().by_width[: len(self._widths)], strict=True))
+        return held
+
+    def state(self, expert: int) -> Residency:
+        return Residency(self._native.stream_state(self._handle, expert))
 
     def holds(self, expert: int) -> bool:
-        """Whether ``expert`` is resident (not merely loading)."""
-        return bool(self._resident[expert])
+        """Whether ``expert`` is resident (neither loading nor read ahead)."""
+        return self.state(expert) == Residency.RESIDENT
 
     def bits_of(self, expert: int) -> int:
         """The width ``expert`` is held at, 0 where it is absent."""
-        return self._bits[expert]
-
-    def weights(self, expert: int) -> ExpertWeights:
-        """The weights of a resident expert: views, valid while it is pinned."""
-        assert self._resident[expert], "only resident experts have weights"
-        weights = self._weights.get(expert)
-        if weights is None:
-            bits = self._bits[expert]
-            buffer = self._slab.tensor(self._slot[expert], self._store.record_bytes(bits))
-            weights = self._weights[expert] = self._store.unpack(buffer, bits)
-        return weights
+        return int(self._native.stream_bits(self._handle, expert))
 
     def record(self, expert: int) -> int:
         """The address of a resident expert's record, valid while it is pinned."""
-        return int(self.records[expert])
+        return int(self._records[expert])
 
-    def pin(self, expert: int) -> None:
-        """Keep a resident expert until ``unpin``."""
-        self._evictable[expert] = False
-
-    def unpin(self, expert: int) -> None:
-        self._evictable[expert] = True
-
-    def reserve(self, expert: int, bits: int, clock: Clock) -> memoryview | None:
-        """Make room for an absent expert at ``bits`` and return the memory to read its record into; it is now loading.
-
-        None where what is pinned and loading leaves no room yet.
-        """
-        nbytes = self._store.record_bytes(bits)
-        if not self._evict_until(self.budget - nbytes, clock):
-            return None
-        slot = self._slab.take(nbytes, self.budget)
-        self._slot[expert], self._bits[expert] = slot, bits
-        self._account(expert, bits, nbytes)
-        self.policy.loaded(expert, clock)
-        self._watcher(expert, Residency.LOADING, bits, 0.0)
-        return self._slab.memory(slot, nbytes)
-
-    def arrived(self, expert: int) -> None:
-        """The record of a loading expert has been read: it is resident, and pinned until it was used."""
-        bits = self._bits[expert]
-        self.records[expert] = self._slab.address(self._slot[expert])
-        self.width_index[expert] = self._store.widths.index(bits)
-        self._resident[expert] = 1
-        self._watcher(expert, Residency.RESIDENT, bits, 0.0)
-
-    def abandon(self, expert: int) -> None:
-        """The record of a loading expert could not be read: forget it."""
-        self._drop(expert, 0.0)
-
-    def resize(self, budget: int, clock: Clock) -> None:
-        """Take another budget at once, evicting what no longer fits. Nothing may be pinned or loading."""
-        self._evict_until(budget, clock)
-        self._slab.release()
-        self.budget = budget  # only now, so that at no instant more is held than the budget in force
+    def weights(self, expert: int) -> ExpertWeights:
+        """The weights of a resident expert: views, valid while it is pinned."""
+        bits = self.bits_of(expert)
+        memory = (c_uint8 * self._store.record_bytes(bits)).from_address(self.record(expert))
+        return self._store.unpack(torch.frombuffer(memory, dtype=torch.uint8), bits)
 
     def clear(self) -> None:
-        """Evict everything that is not pinned."""
-        for expert in np.flatnonzero(self._evictable).tolist():
-            self._drop(expert, 0.0)
-        self._slab.release()
-
-    def _evict_until(self, room: int, clock: Clock) -> bool:
-        if self.resident_bytes <= room:
-            return True
-        candidates = np.flatnonzero(self._evictable)
-        held = self._held[candidates]
-        if self.resident_bytes - int(held.sum()) > room:
-            return False
-        scores = self.policy.scores(candidates, clock)
-        order = np.argsort(-scores, kind="stable")
-        needed = int(np.searchsorted(np.cumsum(held[order]), self.resident_bytes - room)) + 1
-        for place in order[:needed]:
-            self._drop(int(candidates[place]), float(scores[place]))
-            self.evictions += 1
-        return True
-
-    def _drop(self, expert: int, score: float) -> None:
-        bits = self._bits[expert]
-        self._account(expert, bits, 0)
-        self._slab.give(self._slot[expert])
-        self._slot[expert], self._bits[expert] = -1, 0
-        self.records[expert] = self._resident[expert] = 0
-        self._weights.pop(expert, None)
-        self._evictable[expert] = False
-        self._watcher(expert, Residency.ABSENT, bits, score)
-
-    def _account(self, expert: int, bits: int, nbytes: int) -> None:
-        """``expert`` now holds ``nbytes`` at ``bits``."""
-        change = nbytes - int(self._held[expert])
-        self._held[expert] = nbytes
-        self.resident_bytes += change
-        self.by_bits[bits] += change
-        self.peak_bytes = max(self.peak_bytes, self.resident_bytes)
+        """Evict everything that is not pinned or loading."""
+        self._native.stream_clear(self._handle)
 
 
 def check_budget(budget: int, minimum: int) -> None:

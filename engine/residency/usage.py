@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from engine.events import ACCESS, Batch, Finished, Message
-from engine.residency.policy import FloatArray
 from engine.store import Store
 from engine.store.catalog import cache_folder
 
@@ -38,7 +38,7 @@ class Usage:
 
     def __init__(self, path: Path, model_hash: str, layers: int, experts: int) -> None:
         self.path, self.model_hash, self.shape = path, model_hash, (layers, experts)
-        self.counts: FloatArray = np.zeros(layers * experts)
+        self.counts: npt.NDArray[np.float64] = np.zeros(layers * experts)
 
     @classmethod
     def open(cls, store: Store, model: Path) -> Usage:
@@ -57,10 +57,10 @@ class Usage:
         order = np.argsort(-self.counts, kind="stable")
         return order[: np.count_nonzero(self.counts)].tolist()  # type: ignore[no-any-return]
 
-    def odds(self, top_k: int) -> FloatArray:
+    def odds(self, top_k: int) -> npt.NDArray[np.float64]:
         """How likely a token uses each expert, [S · E], 0 to 1, where each uses ``top_k`` a layer."""
         counts = self.counts.reshape(self.shape)
-        odds: FloatArray = top_k * counts / np.maximum(1.0, counts.sum(axis=1, keepdims=True))
+        odds: npt.NDArray[np.float64] = top_k * counts / np.maximum(1.0, counts.sum(axis=1, keepdims=True))
         return np.minimum(1.0, odds).reshape(-1)
 
     def hear(self, notice: Message) -> None:

@@ -54,7 +54,7 @@ class Store:
         self.model_hash = manifest.model_hash
         self.name = manifest.name
         self.skeleton_bytes = manifest.skeleton_bytes
-        self._checksums = {bits: checksums[:, :, i].reshape(-1).tolist() for i, bits in enumerate(manifest.widths)}
+        self._checksums = {bits: checksums[:, :, i].reshape(-1) for i, bits in enumerate(manifest.widths)}
         codec, values = codec_named(manifest.quantizer), VALUE_DTYPES[manifest.value_dtype]
         self._layouts = {bits: layout_of(self.spec, bits, codec, values) for bits in manifest.widths}
         self._files = {bits: path / experts_file(bits) for bits in manifest.widths}
@@ -88,7 +88,11 @@ class Store:
             EngineError: the store has no such width.
         """
         nbytes, index = self.record_bytes(bits), layer * self.spec.experts + expert
-        return Record(self._files[bits], index * nbytes, nbytes, self._checksums[bits][index])
+        return Record(self._files[bits], index * nbytes, nbytes, int(self._checksums[bits][index]))
+
+    def checksums(self, bits: int) -> npt.NDArray[np.uint64]:
+        """The checksum of every record at width ``bits``, [S · E]."""
+        return self._checksums[bits]
 
     def record_bytes(self, bits: int) -> int:
         """The size of every record at width ``bits``, a multiple of 4 KiB."""

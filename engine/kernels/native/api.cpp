@@ -19,16 +19,8 @@ struct Engine {
 #pragma GCC visibility push(default)
 extern "C" {
 
-struct RecordsView {
-  const Span* spans;
-  const Access* accesses;
-  const int64_t* times;
-  int64_t span_count, access_count, reached;
-};
-
 int64_t edgemoe_size(int32_t which) {
-  const int64_t sizes[] = {sizeof(Matrix), sizeof(ExpertLayout), sizeof(AttentionSpec), sizeof(LayerSpec), sizeof(ModelSpec),
-                           sizeof(RecordsView), sizeof(Span), sizeof(Access)};
+  const int64_t sizes[] = {sizeof(Matrix), sizeof(ExpertLayout), sizeof(AttentionSpec), sizeof(LayerSpec), sizeof(ModelSpec)};
   return which >= 0 && which < int32_t(sizeof(sizes) / sizeof(*sizes)) ? sizes[which] : -1;
 }
 
@@ -70,35 +62,19 @@ float edgemoe_top(Engine* engine, const float* logits, int32_t size, int32_t cou
   return top(*engine->context.products, logits, size, count, tokens, scores);
 }
 
-Decoder* edgemoe_decoder_new(Engine* engine, const ModelSpec* spec) { return new Decoder(*spec, engine->context); }
+Decoder* edgemoe_decoder_new(Engine* engine, const ModelSpec* spec, Stream* stream) { return new Decoder(*spec, engine->context, stream); }
 
 void edgemoe_decoder_free(Decoder* decoder) { delete decoder; }
 
+void edgemoe_decoder_gate(Decoder* decoder, Gate* gate) { decoder->set_gate(gate); }
+
 void edgemoe_decoder_cache(Decoder* decoder, float* keys, float* values, int64_t places) { decoder->set_cache(keys, values, places); }
 
-void edgemoe_decoder_begin(Decoder* decoder, int32_t token, int32_t position, int64_t origin, int32_t pass) {
-  decoder->begin(token, position, origin, pass);
-}
+void edgemoe_decoder_begin(Decoder* decoder, int32_t token, int32_t position) { decoder->begin(token, position); }
 
-int32_t edgemoe_decoder_run(Decoder* decoder, int32_t each, int64_t at) { return decoder->run(each != 0, at); }
+int32_t edgemoe_decoder_run(Decoder* decoder, int64_t patience) { return decoder->run(patience); }
 
-void edgemoe_decoder_expert(Decoder* decoder, int32_t rank, int64_t at) { decoder->expert(rank, at); }
-
-const int32_t* edgemoe_decoder_chosen(const Decoder* decoder) { return decoder->chosen(); }
-const float* edgemoe_decoder_weights(const Decoder* decoder) { return decoder->weights(); }
 float* edgemoe_decoder_logits(Decoder* decoder) { return decoder->logits(); }
-
-// What was recorded since the last call, until the next call to the decoder.
-void edgemoe_decoder_records(Decoder* decoder, RecordsView* out) {
-  Records& r = decoder->records();
-  *out = {r.spans.data(), r.accesses.data(), r.times, int64_t(r.spans.size()), int64_t(r.accesses.size()), r.reached};
-}
-
-void edgemoe_decoder_drained(Decoder* decoder) {
-  decoder->records().spans.clear();
-  decoder->records().accesses.clear();
-  for (int64_t& t : decoder->records().times) t = 0;
-}
 
 }  // extern "C"
 #pragma GCC visibility pop

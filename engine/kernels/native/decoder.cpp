@@ -4,7 +4,8 @@
 
 namespace edgemoe {
 
-Decoder::Decoder(const ModelSpec& spec, const Context& context) : spec_(spec), context_(context) {
+Decoder::Decoder(const ModelSpec& spec, const Context& context, Stream* stream)
+    : spec_(spec), context_(context), stream_(stream), records_(stream->records()) {
   const size_t d = size_t(spec.hidden);
   x_.resize(d);
   norm_.resize(d);
@@ -18,11 +19,9 @@ void Decoder::set_cache(float* keys, float* values, int64_t places) {
   places_ = places;
 }
 
-void Decoder::begin(int32_t token, int position, int64_t origin, int32_t pass) {
-  records_.begin(origin, pass);
+void Decoder::begin(int32_t token, int position) {
   position_ = position;
   layer_ = 0;
-  routed_layer_ = false;
   const uint8_t* row = spec_.embedding.codes + token * row_bytes(spec_.embedding);
   for (int i = 0; i < spec_.hidden; ++i) {
     const uint16_t bits = reinterpret_cast<const uint16_t*>(row)[spec_.embedding.kind == F32 ? 0 : i];
@@ -33,31 +32,28 @@ void Decoder::begin(int32_t token, int position, int64_t origin, int32_t pass) {
   }
 }
 
-int Decoder::run(bool each, int64_t at) {
-  records_.resume(at);
+int Decoder::run(int64_t patience) {
+  records_.mark(ACCOUNT, -1);
+  const int64_t until = records_.reached + patience;
   for (; layer_ < spec_.layer_count; ++layer_) {
+    if (records_.reached > until) return AGAIN;
     const LayerSpec& layer = spec_.layers[layer_];
-    if (!routed_layer_) {
-      attention(layer, layer_);
-      context_.products->rms_norm(x_.data(), layer.mlp_norm, spec_.eps, norm_.data(), spec_.hidden);
-      normed_.set(norm_.data(), 1, spec_.hidden, spec_.hidden);
-      if (layer.moe >= 0) {
-        route_token(layer);
-        routed_layer_ = true;
-        computed_ = 0;
-        if (each || !all_resident(layer)) return layer.moe;
-      }
-    }
+    attention(layer, layer_);
+    context_.products->rms_norm(x_.data(), layer.mlp_norm, spec_.eps, norm_.data(), spec_.hidden);
+    normed_.set(norm_.data(), 1, spec_.hidden, spec_.hidden);
     if (layer.moe >= 0) {
-      if (computed_ == 0) all_experts(layer);
+      route_token(layer);
+      announce(layer);
+      look_ahead();
+      records_.mark(ACCOUNT, -1);
+      if (!experts(layer)) return FAILED;
       combine();
     }
     if (layer.gate.codes != nullptr) mlp(layer);
     context_.products->add_scaled(x_.data(), update_.data(), spec_.residual_scale, spec_.hidden);
-    routed_layer_ = false;
   }
   head();
-  return -1;
+  return DONE;
 }
 
 void Decoder::attention(const LayerSpec& layer, int place) {
@@ -84,29 +80,44 @@ void Decoder::route_token(const LayerSpec& layer) {
   records_.mark(ROUTER, layer.moe);
 }
 
-bool Decoder::all_resident(const LayerSpec& layer) const {
-  for (int rank = 0; rank < top_k(); ++rank)
-    if (spec_.records[number(layer, rank)] == 0) return false;
-  return true;
+void Decoder::announce(const LayerSpec& layer) {
+  uses_.clear();
+  for (int rank = 0; rank < top_k(); ++rank) uses_.push_back({number(layer, rank), rank, 1, weights_[rank]});
+  stream_->routed(layer.moe, uses_.data(), top_k());
 }
 
-void Decoder::expert(int rank, int64_t at) {
-  const LayerSpec& layer = spec_.layers[layer_];
-  const int e = number(layer, rank);
-  records_.resume(at);
-  run_expert(context_, *work_[rank], record(e), layout(e), normed_, 1, outputs_.data() + size_t(rank) * spec_.hidden, spec_.hidden);
-  records_.mark(EXPERT, layer.moe, chosen_[rank], layout(e).bits);
-  ++computed_;
+// Lets the stream read ahead, by what the routers of the next layers say of this layer's hidden state if they are asked.
+void Decoder::look_ahead() {
+  int distance = 0;
+  if (foresight_ != nullptr)
+    for (int later = layer_ + 1; later < spec_.layer_count && distance < Gate::kReach; ++later) {
+      const LayerSpec& layer = spec_.layers[later];
+      if (layer.moe >= 0 && ++distance <= stream_->ahead().depth && stream_->wants(layer.moe)) hand_on(layer, distance);
+    }
+  stream_->look_ahead();
 }
 
-void Decoder::all_experts(const LayerSpec& layer) {
-  for (int rank = 0; rank < top_k(); ++rank) records_.use(layer.moe, chosen_[rank], layout(number(layer, rank)).bits, rank, weights_[rank]);
-  context_.pool->threads() == 1 ? one_by_one(layer) : together(layer);
+void Decoder::hand_on(const LayerSpec& later, int distance) {
+  early_norm_.resize(size_t(spec_.hidden));
+  scores_.resize(size_t(later.router.rows));
+  context_.products->rms_norm(x_.data(), later.mlp_norm, spec_.eps, early_norm_.data(), spec_.hidden);
+  early_.set(early_norm_.data(), 1, spec_.hidden, spec_.hidden);
+  linear(context_, later.router, early_, scores_.data(), later.router.rows);
+  if (later.routing.correction != nullptr) correct(later.routing, scores_.data());
+  foresight_->hand(later.moe, distance, scores_.data());
 }
 
-void Decoder::one_by_one(const LayerSpec& layer) {
-  for (int rank = 0; rank < top_k(); ++rank) {
-    const int e = number(layer, rank);
+// Computes the layer's experts as the stream has them ready; false where one is not to be had.
+bool Decoder::experts(const LayerSpec& layer) {
+  ready_.resize(size_t(top_k()));
+  int count;
+  while ((count = stream_->take(ready_.data())) > 0) count == 1 || context_.pool->threads() == 1 ? one_by_one(layer, count) : together(layer, count);
+  return count == 0;
+}
+
+void Decoder::one_by_one(const LayerSpec& layer, int count) {
+  for (int i = 0; i < count; ++i) {
+    const int rank = ready_[i], e = number(layer, rank);
     run_expert(context_, *work_[rank], record(e), layout(e), normed_, 1, outputs_.data() + size_t(rank) * spec_.hidden, spec_.hidden);
     records_.mark(EXPERT, layer.moe, chosen_[rank], layout(e).bits);
   }
@@ -114,36 +125,35 @@ void Decoder::one_by_one(const LayerSpec& layer) {
 
 // All experts' rows are handed out at once, since threads that wait for each other after every expert would mostly wait. The time all of
 // them took is then divided among the experts as the threads' own time on each was.
-void Decoder::together(const LayerSpec& layer) {
-  const int k = top_k();
-  std::vector<Product> products(k);
-  for (int rank = 0; rank < k; ++rank) {
-    ExpertWork& work = *work_[rank];
-    const int e = number(layer, rank);
+void Decoder::together(const LayerSpec& layer, int count) {
+  std::vector<Product> products(count);
+  for (int i = 0; i < count; ++i) {
+    ExpertWork& work = *work_[ready_[i]];
+    const int e = number(layer, ready_[i]);
     work.begin(record(e), layout(e), 1);
-    products[rank] = {&work.up, &normed_.for_kind(*context_.products, work.up.kind), work.hidden.data(), work.up.rows, &work.spent};
+    products[i] = {&work.up, &normed_.for_kind(*context_.products, work.up.kind), work.hidden.data(), work.up.rows, &work.spent};
   }
-  multiply(context_, products.data(), k);
-  context_.pool->run(k, 1, [&](int begin, int end) {
-    for (int rank = begin; rank < end; ++rank) {
-      ExpertWork& work = *work_[rank];
-      work.activate(*context_.products, layout(number(layer, rank)), 1);
+  multiply(context_, products.data(), count);
+  context_.pool->run(count, 1, [&](int begin, int end) {
+    for (int i = begin; i < end; ++i) {
+      ExpertWork& work = *work_[ready_[i]];
+      work.activate(*context_.products, layout(number(layer, ready_[i])), 1);
       work.ready.for_kind(*context_.products, work.down.kind);
     }
   });
-  for (int rank = 0; rank < k; ++rank) {
-    ExpertWork& work = *work_[rank];
+  for (int i = 0; i < count; ++i) {
+    ExpertWork& work = *work_[ready_[i]];
     const Activations& x = work.ready.for_kind(*context_.products, work.down.kind);
-    products[rank] = {&work.down, &x, outputs_.data() + size_t(rank) * spec_.hidden, spec_.hidden, &work.spent};
+    products[i] = {&work.down, &x, outputs_.data() + size_t(ready_[i]) * spec_.hidden, spec_.hidden, &work.spent};
   }
-  multiply(context_, products.data(), k);
+  multiply(context_, products.data(), count);
   const int64_t began = records_.reached, wall = records_.now() - began;
   int64_t total = 1, so_far = 0;
-  for (int rank = 0; rank < k; ++rank) total += work_[rank]->spent;
-  for (int rank = 0; rank < k; ++rank) {
-    so_far += work_[rank]->spent;
-    const int64_t end = rank + 1 == k ? began + wall : began + int64_t(double(wall) * double(so_far) / double(total));
-    records_.until(end, EXPERT, layer.moe, chosen_[rank], layout(number(layer, rank)).bits);
+  for (int i = 0; i < count; ++i) total += work_[ready_[i]]->spent;
+  for (int i = 0; i < count; ++i) {
+    so_far += work_[ready_[i]]->spent;
+    const int64_t end = i + 1 == count ? began + wall : began + int64_t(double(wall) * double(so_far) / double(total));
+    records_.until(end, EXPERT, layer.moe, chosen_[ready_[i]], layout(number(layer, ready_[i])).bits);
   }
 }
 

@@ -1,11 +1,11 @@
 // Matrix products over the pool: activations made ready once, rows handed out in chunks.
 #pragma once
 #include <atomic>
-#include <chrono>
 #include <vector>
 
 #include "pool.h"
 #include "products.h"
+#include "recording/clock.h"
 
 namespace edgemoe {
 
@@ -68,10 +68,6 @@ struct Product {
   int64_t stride;
   std::atomic<int64_t>* spent = nullptr;
 };
-
-inline int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Rows a thread takes at a time: enough bytes that what it fetches ahead is mostly its own, few enough that threads end together. A multiple
 // of 8.

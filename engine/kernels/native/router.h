@@ -53,6 +53,12 @@ inline void keep_best_groups(const Routing& r, std::vector<float>& choice) {
     if (!kept[e / size]) choice[e] = 0.0f;
 }
 
+// From logits to what the experts are chosen by, where a correction plays a part: in place.
+inline void correct(const Routing& r, float* logits) {
+  if (r.scoring == SOFTMAX) softmax(logits, r.experts);
+  for (int e = 0; e < r.experts; ++e) logits[e] = (r.scoring == SIGMOID ? 1.0f / (1.0f + std::exp(-logits[e])) : logits[e]) + r.correction[e];
+}
+
 // `logits` [E] are used up; `chosen` and `weights` [k].
 inline void route(const Routing& r, float* logits, int32_t* chosen, float* weights, std::vector<float>& choice) {
   if (r.scoring == SOFTMAX) softmax(logits, r.experts);
