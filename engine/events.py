@@ -80,8 +80,9 @@ SPAN = np.dtype([
     ("start", "<i8"), ("duration", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
     ("kind", "u1"), ("lane", "u1"), ("bits", "u1"), ("outcome", "u1"), ("bytes", "<i4"),
 ])
-"""One stretch of work. ``layer``/``expert`` are -1 where they do not apply. READ: ``bytes`` read, ``outcome`` of the miss it
-served; PRELOADED where it was read ahead, whatever became of it; HIT where the buffer was filled. ``token`` is -1 where the buffer was filled at load."""
+"""One stretch of work. ``layer``/``expert`` are -1 where they do not apply. READ: ``bytes`` read, ``outcome`` of the miss it served;
+PRELOADED where it was read ahead, whatever became of it; HIT, with ``token`` -1, where the buffer was filled at
+load."""
 
 ACCESS = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
@@ -123,9 +124,9 @@ PREDICTION = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),
     ("rank", "u1"), ("ahead", "u1"), ("chosen", "u1"), ("asked", "u1"), ("probability", "<f4"),
 ])
-"""One expert that was thought likely for a layer, told when its router spoke: ``rank`` 0 is the likeliest, twice the model's top-k are told;
-it was predicted ``ahead`` layers before, with this ``probability``; ``chosen`` 1 where the router chose it, ``asked`` an Asked. Decode
-only."""
+"""One expert that was thought likely for a layer, told when its router spoke: ``rank`` 0 is the likeliest; twice the model's top-k are
+told. It was predicted ``ahead`` layers before, with this ``probability``; ``chosen`` 1 where the router chose it, ``asked`` an Asked.
+Decode only."""
 
 SAMPLE = np.dtype([
     ("time", "<i8"), ("rss", "<i8"), ("budget_bytes", "<i8"), ("resident_bytes", "<i8"), ("peak_resident_bytes", "<i8"),

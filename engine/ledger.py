@@ -20,7 +20,7 @@ _Row = tuple[float, ...]
 
 
 class Totals(Structure):
-    """Sums over the pass under way, recording/records.h. ``guessed`` counts the layers' k likeliest experts, ``guessed_right`` those chosen."""
+    """Sums over the pass under way (records.h). ``guessed`` counts the layers' k likeliest experts, ``guessed_right`` those chosen."""
 
     _fields_ = [
         ("times", c_int64 * _KINDS), ("outcomes", c_int64 * len(Outcome)), ("demand_bytes", c_int64), ("useful_bytes", c_int64),

@@ -23,6 +23,7 @@ from engine.models.anatomy import expert_modules
 from engine.models.describe import describe
 from engine.models.lean import Lean
 from engine.models.native_linear import take_over
+from engine.models.routers import scores_of
 from engine.models.skeleton import Skeleton, load_skeleton, settle
 from engine.request import Request
 from engine.settings import Value
@@ -73,6 +74,9 @@ class Network:
         if self.native is not None and self._lean is not None:
             self._decode_natively(self.native, self._lean)
             self._lean = None  # with it go the layers that were replaced
+        if self.decoder is None:
+            spec, layers = self._store.spec, self.skeleton.parts.layers
+            stream.routers = [scores_of(layer, spec.experts, spec.hidden) for layer in layers if layer.moe is not None]
         self.skeleton.bind(stream)
         self._hooks = _attribute(self.skeleton, stream.ledger, stream)
         self._options = _options(self.skeleton.model)
@@ -93,6 +97,11 @@ class Network:
         if self._values["dtype"] == "auto":
             return torch.float32 if self._store.skeleton_bytes < _SMALL_SKELETON else torch.bfloat16
         return torch.float32 if self._values["dtype"] == "float32" else torch.bfloat16
+
+    @property
+    def routers_reached(self) -> bool:
+        """Whether the next layers' routers can be asked ahead of their turn."""
+        return self.decoder is not None or any(router is not None for router in self._stream.routers)
 
     @property
     def kernel(self) -> str:

@@ -64,6 +64,7 @@ class Session:
         self.buffer = self.stream.buffer
         self.stream.on_layer = self._news
         self.network.attach(self.stream)
+        self._predict()
         self._sampler = Sampler(int(self.values["seed"]), self.network.find_top)
         self.news_period = 33_000_000  # ns between two batches: the window's 30 a second
         self._last_news = 0
@@ -247,6 +248,14 @@ class Session:
         )  # fmt: skip
         self._tokens += 1
 
+    def _predict(self) -> None:
+        """Read ahead as the settings say."""
+        chosen, top_k = str(self.values["predictor"]), self.store.spec.top_k
+        gate = chosen in ("auto", "gate") and self.network.routers_reached
+        depth, width = str(self.values["preload_depth"]), str(self.values["preload_width"])
+        self.stream.predict_by(gate, None)
+        self.stream.look_ahead(2 if depth == "auto" else int(depth), top_k if width == "auto" else int(width), 0.3)
+
     def _want_widths(self) -> None:
         place = {bits: index for index, bits in enumerate(self.store.widths)}
         self._wanted[:] = [place[bits] for bits in self._plan.bits] if self._plan else place[int(self.values["bits"])]
@@ -266,6 +275,8 @@ class Session:
             self.stream.evict_by(policy_name(str(self.values[name])))
         elif name in ("device", "io_threads", "verify"):
             self.loader.configure(int(self.values["io_threads"]), self._device(), bool(self.values["verify"]))
+        elif name in ("predictor", "preload_depth", "preload_width"):
+            self._predict()
         elif name == "compute_threads":
             self.network.set_threads(self._compute_threads())
         elif name in ("temperature", "top_k", "top_p", "repetition_penalty"):

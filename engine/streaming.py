@@ -5,7 +5,7 @@ T tokens, k experts a token, d hidden, V token ids, S MoE layers, E experts a la
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from typing import Any
 
@@ -20,12 +20,10 @@ from engine.events import SpanKind
 from engine.kernels.decoder import NativeDecoder
 from engine.kernels.experts import ExpertKernels
 from engine.ledger import Ledger
+from engine.models.routers import Scores
 from engine.preload.loader import Loader
 from engine.residency.buffer import ExpertBuffer
 from engine.store import Store
-
-Scores = Callable[[int, Tensor], "Tensor | None"]
-"""What the router of a later MoE layer makes of a hidden state: (layer, hidden [1, d]) to scores [E]; None: it cannot be reached."""
 
 
 class Use(Structure):
@@ -83,7 +81,7 @@ class ExpertStream:
             raise EngineError(f"There is no address space for {spec.layers} layers of {spec.experts} experts, or no policy {policy!r}")
         self.buffer = ExpertBuffer(store, self._handle)
         self.native_stream: int = self._native.stream_of(self._handle)
-        self.scores: Scores | None = None  # asked where the predictor is the next layers' routers
+        self.routers: Sequence[Scores | None] = ()  # by MoE layer, where transformers decodes
         self.kernels: ExpertKernels  # set before the first pass
         self.decoder: NativeDecoder | None = None
         self.on_layer: Callable[[], None] = lambda: None  # called now and then, for news in long passes
@@ -198,11 +196,9 @@ class ExpertStream:
         """Show what the next layers' routers make of this layer's hidden state."""
         for ahead in (1, 2):
             later = layer + ahead
-            if self.scores is None or later >= self._store.spec.layers or not self._native.stream_wants(self._handle, later):
-                continue
-            scores = self.scores(later, hidden)
-            if scores is not None:
-                scores = scores.float().contiguous()
+            router = self.routers[later] if later < len(self.routers) else None
+            if router is not None and self._native.stream_wants(self._handle, later):
+                scores = router(hidden).contiguous()
                 self._native.stream_hand(self._handle, later, ahead, scores.data_ptr())
 
     def _failure(self) -> EngineError:

@@ -47,8 +47,7 @@ bool Buffer::adopt(int32_t e, Moment at) {
 
 bool Buffer::stage(int32_t e, int width, Moment at, int distance, float odds) {
   const int64_t bytes = widths_[width].bytes;
-  if (resident_ + std::max(cap_, staged_ + bytes) > budget_) return false;  // residents have not yet left it
-  if (!unstage_until(cap_ - bytes, at, distance)) return false;
+  if (!unstage_until(cap_ - bytes, at, distance) || resident_ + cap_ > budget_) return false;  // residents may not have left it yet
   take(e, width, true, odds);
   return true;
 }
