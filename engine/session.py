@@ -120,7 +120,7 @@ class Session:
         if request is None:
             return None
         phase = Phase.PREFILL if request.cache is None else Phase.DECODE
-        self.ledger.begin_pass(self._tokens, phase)
+        self.stream.begin_pass(self._tokens, phase)
         began = self.ledger.reached
         try:
             logits = self.network.logits(request)
@@ -156,7 +156,7 @@ class Session:
         Raises:
             EngineError: a record is damaged.
         """
-        self.ledger.begin_pass(self._tokens, Phase.PREFILL)
+        self.stream.begin_pass(self._tokens, Phase.PREFILL)
         return self.network.logits_of(ids, last)
 
     # --- settings -------------------------------------------------------------------------------------------------
@@ -254,7 +254,9 @@ class Session:
         gate = chosen in ("auto", "gate") and self.network.routers_reached
         depth, width = str(self.values["preload_depth"]), str(self.values["preload_width"])
         self.stream.predict_by(gate, None)
-        self.stream.look_ahead(2 if depth == "auto" else int(depth), top_k if width == "auto" else int(width), 0.3)
+        self.stream.look_ahead(
+            2 if depth == "auto" else int(depth), 2 * top_k if width == "auto" else int(width), "auto" in (depth, width)
+        )
 
     def _want_widths(self) -> None:
         place = {bits: index for index, bits in enumerate(self.store.widths)}

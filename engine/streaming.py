@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.binding import bind
 from engine.errors import EngineError
-from engine.events import SpanKind
+from engine.events import Phase, SpanKind
 from engine.kernels.decoder import NativeDecoder
 from engine.kernels.experts import ExpertKernels
 from engine.ledger import Ledger
@@ -45,7 +45,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "stream_expect": (None, (c_void_p, POINTER(c_double))),
     "stream_budget": (None, (c_void_p, c_int64)),
     "stream_predictor": (None, (c_void_p, c_int32, c_void_p)),
-    "stream_ahead": (None, (c_void_p, c_int32, c_int32, c_float)),
+    "stream_ahead": (None, (c_void_p, c_int32, c_int32, c_int32)),
+    "stream_begin_pass": (None, (c_void_p, c_int32, c_int32)),
     "stream_quiesce": (None, (c_void_p,)),
     "stream_begin_request": (None, (c_void_p,)),
     "stream_routed": (None, (c_void_p, c_int32, c_void_p, c_int32)),
@@ -117,10 +118,10 @@ class ExpertStream:
             self.decoder.hand_scores_to(self._native.stream_gate(self._handle))
         self._gate = gate
 
-    def look_ahead(self, depth: int, width: int, least_odds: float) -> None:
-        """Read ahead for ``depth`` layers, at most ``width`` records that were not used yet, none less likely than ``least_odds``."""
+    def look_ahead(self, depth: int, width: int, balanced: bool) -> None:
+        """Read ahead for ``depth`` layers, at most ``width`` records that were not used yet; ``balanced``: fewer or none where these do not pay."""
         self.quiesce()
-        self._native.stream_ahead(self._handle, depth, width, least_odds)
+        self._native.stream_ahead(self._handle, depth, width, balanced)
 
     _gate = False
 
@@ -129,6 +130,11 @@ class ExpertStream:
     def begin_request(self) -> None:
         """What follows has nothing to do with the tokens before."""
         self._native.stream_begin_request(self._handle)
+
+    def begin_pass(self, token: int, phase: Phase) -> None:
+        """A pass starts, which is row ``token`` of the recording."""
+        self.ledger.token, self.ledger.phase = token, phase
+        self._native.stream_begin_pass(self._handle, token, phase)
 
     def forward(self, module: Any, layer: int, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         """Mix of the chosen experts [T, d] for ``hidden`` [T, d], ``index`` [T, k] and gate ``weights`` [T, k].

@@ -72,4 +72,5 @@ def chosen_experts(session: Session, usage: Usage) -> list[int]:
         used = set(order)
         order += [expert for expert in range(len(usage.counts)) if expert not in used]
     sizes = accumulate(session.store.record_bytes(session.bits_of(expert)) for expert in order)
-    return order[: sum(1 for _ in takewhile(lambda size: size <= session.budget.granted, sizes))]
+    room = session.budget.granted - session.buffer.view().staging
+    return order[: sum(1 for _ in takewhile(lambda size: size <= room, sizes))]

@@ -8,6 +8,7 @@ Stream::Stream(Shape shape, int top_k, Source source, const uint8_t* wanted, Buf
     : shape_(shape), top_k_(top_k), source_(std::move(source)), wanted_(wanted), buffer_(buffer), policy_(policy), storage_(storage), told_(records) {
   const size_t n = size_t(shape.count());
   reads_.resize(n);
+  asked_at_.resize(n);
   seen_.resize(n);
   under_way_.resize(n);
   joined_.resize(n);
@@ -27,25 +28,35 @@ void Stream::set_policy(Policy* policy) {
 void Stream::set_predictor(Predictor* predictor) {
   predictor_ = predictor;
   std::fill(distance_of_.begin(), distance_of_.end(), uint8_t(0));
+  balance_.restart();
   apply_staging();
 }
 
 void Stream::set_ahead(Ahead ahead) {
   ahead_ = ahead;
+  balance_.restart();
   apply_staging();
 }
 
 void Stream::resize(int64_t budget) {
   buffer_->resize(budget, at_);
+  balance_.restart();
   apply_staging();
 }
 
-// Keeps room for what is read ahead, but never so much that a token's experts of one layer do not fit beside it.
+// Keeps room for what is read ahead, where not all experts fit anyhow, but never so much that a token's experts of one layer do not fit beside it.
 void Stream::apply_staging() {
-  int64_t largest = 0;
-  for (int32_t e = 0; e < shape_.count(); ++e) largest = std::max(largest, source_.widths[wanted_[e]].bytes);
+  int64_t largest = 0, full = 0;
+  for (int32_t e = 0; e < shape_.count(); ++e) {
+    const int64_t bytes = source_.widths[wanted_[e]].bytes;
+    largest = std::max(largest, bytes);
+    full += bytes;
+  }
   const int64_t spare = std::max<int64_t>(0, buffer_->budget() - top_k_ * largest);
-  buffer_->set_staging(predicting() ? std::min(ahead_.width * largest, spare) : 0, at_);
+  const bool needed = predicting() && buffer_->budget() < full;
+  width_ = ahead_.balanced ? balance_.width(ahead_.width) : ahead_.width;
+  buffer_->set_staging(needed ? std::min(width_ * largest, spare) : 0, at_);
+  buffer_->remember_evicted(needed ? width_ : 0);
 }
 
 void Stream::begin_request() {
@@ -54,11 +65,35 @@ void Stream::begin_request() {
   std::fill(distance_of_.begin(), distance_of_.end(), uint8_t(0));
 }
 
-void Stream::begin_pass(int32_t pass, Phase phase) { told_->begin(pass, phase); }
+void Stream::begin_pass(int32_t pass, Phase phase) {
+  weigh_pass();
+  told_->begin(pass, phase);
+  began_ = told_->reached;
+  busy_ = storage_->busy();
+  routed_ = 0;
+}
+
+// What the pass that is over says about reading ahead.
+void Stream::weigh_pass() {
+  if (predictor_ == nullptr || ahead_.depth == 0 || told_->phase() == PREFILL || told_->pass() < 0) return;
+  for (; wasted_ < buffer_->wasted(); ++wasted_) balance_.wasted();
+  balance_.passed(storage_->busy() - busy_, told_->reached - began_);
+  if (ahead_.balanced) apply_staging();
+}
+
+void Stream::weigh_found(int32_t e, Outcome outcome) {
+  if (outcome == PRELOADED || outcome == LATE) balance_.spared(told_->now() - asked_at_[e]);
+  if (outcome > LATE || outcome == HIT) return;
+  if (buffer_->lately_evicted(e)) balance_.missed_for_room();
+}
 
 void Stream::routed(int layer, const Use* uses, int count) {
   at_ = {told_->pass(), layer};
   failed_ = {};
+  const int64_t now = told_->now();
+  if (routed_ != 0) balance_.layer(now - routed_ - stalled_);
+  routed_ = now;
+  stalled_ = waited_for_ = 0;
   absorb();
   number_.clear();
   order_.clear();
@@ -77,6 +112,7 @@ void Stream::routed(int layer, const Use* uses, int count) {
     const int32_t e = uses[i].expert;
     const Outcome outcome = found(e);
     outcome_[e] = outcome;
+    if (predicting()) weigh_found(e, outcome);
     const int bits = buffer_->state(e) != ABSENT ? buffer_->bits(e) : source_.widths[wanted_[e]].bits;
     told_->use(e, bits, outcome, uses[i].rank, uses[i].tokens, uses[i].weight);
     if (outcome == HIT) order_.push_back(i);
@@ -151,6 +187,7 @@ int Stream::take(int32_t* places) {
   let_go();
   if (left_ == 0) {
     for (int32_t e : number_) place_of_[e] = -1;
+    if (waited_for_ > 0) balance_.stalled(stalled_, int(waited_for_));
     return 0;
   }
   absorb();
@@ -160,8 +197,11 @@ int Stream::take(int32_t* places) {
       give_up();
       return -1;
     }
+    const int64_t began = told_->reached;
     Read* read = storage_->wait();
     const bool ours = land(read);
+    stalled_ += told_->now() - began;
+    waited_for_ += ours && !read->ahead;
     told_->mark(STALL, at_.layer, ours ? read->expert % shape_.experts : -1, ours ? read->bits : 0);
   }
   if (failed_.error != 0) {
@@ -221,7 +261,10 @@ bool Stream::land(Read* read) {
   --in_flight_;
   const bool ahead = read->ahead && !joined_[e];
   told_->read(e, read->bits, read->ahead ? PRELOADED : Outcome(outcome_[e]), read->lane, read->started, read->finished, read->nbytes);
-  if (!read->ahead) told_->totals.demand_bytes += read->nbytes;
+  if (!read->ahead) {
+    told_->totals.demand_bytes += read->nbytes;
+    balance_.demand(read->finished - read->started);
+  }
   if (read->error != READ_OK) {
     if (!ahead) failed_ = *read;  // one that nobody waits for is read again when it is needed, and then told
     buffer_->abandon(e);
@@ -290,18 +333,21 @@ void Stream::look_ahead() {
   for (int32_t e : number_) best_.push_back(e % shape_.experts);
   predictor_->routed(layer, best_.data(), count_, prefill);
   asked_for_[layer] = 0;
-  if (ahead_.depth == 0 || (prefill && layer + 1 < shape_.layers)) return;
+  if (!predicting() || (prefill && layer + 1 < shape_.layers)) return;
   for (int distance = 1; distance <= std::min(ahead_.depth, shape_.layers); ++distance)
     if (wants((layer + distance) % shape_.layers)) predict((layer + distance) % shape_.layers, distance);
   std::sort(guesses_.begin(), guesses_.end(), [](const Guess& a, const Guess& b) { return a.odds != b.odds ? a.odds > b.odds : a.expert < b.expert; });
+  balance_.wanted(int(guesses_.size()) + buffer_->staged_for_later(at_));
   for (const Guess& guess : guesses_) {
     const int32_t e = guess.expert;
     const int target = e / shape_.experts, distance = (target - layer + shape_.layers - 1) % shape_.layers + 1;
     if (!buffer_->stage(e, wanted_[e], at_, distance, odds_[e])) continue;
     send(e, wanted_[e], true);
     asked_[e] = ASKED_READ;
+    asked_at_[e] = told_->now();
     asked_for_[target] = 1;
   }
+  balance_.predicted(told_->now() - told_->reached);
 }
 
 bool Stream::wants(int layer) const {
@@ -316,12 +362,13 @@ void Stream::predict(int layer, int distance) {
   if (!predictor_->predict(layer, distance, odds)) return;
   distance_of_[layer] = uint8_t(distance);
   policy_->predicted(layer, odds);
+  const float least = balance_.least_odds(distance);
   for (int i = 0; i < shape_.experts; ++i) {
     const int32_t e = layer * shape_.experts + i;
     const State state = buffer_->state(e);
     const bool staged = buffer_->ahead(e);
     asked_[e] = staged ? ASKED_READ : state != ABSENT ? ASKED_HELD : ASKED_NOTHING;
-    if (state == ABSENT && odds[i] >= ahead_.least_odds) guesses_.push_back({e, odds[i]});
+    if (state == ABSENT && odds[i] >= least) guesses_.push_back({e, odds[i]});
   }
 }
 

@@ -5,6 +5,7 @@
 #include <deque>
 #include <vector>
 
+#include "preload/balance.h"
 #include "preload/predictor.h"
 #include "preload/storage.h"
 #include "residency/buffer.h"
@@ -26,8 +27,8 @@ struct Source {
 // How far reading ahead goes. Depth 0: not at all.
 struct Ahead {
   int depth = 0;          // layers
-  int width = 0;          // records that may be read ahead and not used yet
-  float least_odds = 0;   // below which nothing is read
+  int width = 0;          // records that may be read ahead and not used yet, at most
+  bool balanced = false;  // fewer where fewer pay, none where none do
 };
 
 class Stream {
@@ -74,7 +75,8 @@ class Stream {
   Records& records() const { return *told_; }
   int experts() const { return shape_.experts; }
   int layers() const { return shape_.layers; }
-  bool predicting() const { return predictor_ != nullptr && ahead_.depth > 0; }
+  bool predicting() const { return predictor_ != nullptr && ahead_.depth > 0 && (!ahead_.balanced || balance_.on()); }
+  const Balance& balance() const { return balance_; }
 
   // Whether it would help to know what `layer` will choose: not all of it is in memory.
   bool wants(int layer) const;
@@ -96,6 +98,8 @@ class Stream {
   void absorb();
   void give_up();
   void apply_staging();
+  void weigh_pass();
+  void weigh_found(int32_t expert, Outcome outcome);
 
   Shape shape_;
   int top_k_;
@@ -107,6 +111,10 @@ class Stream {
   Storage* storage_;
   Records* told_;
   Ahead ahead_;
+  Balance balance_;
+  int width_ = 0;  // records kept room for
+  int64_t began_ = 0, busy_ = 0, wasted_ = 0, routed_ = 0, stalled_ = 0, waited_for_ = 0;
+  std::vector<int64_t> asked_at_;  // [N]
 
   std::vector<Read> reads_;  // one an expert
   std::vector<uint8_t> seen_, under_way_, joined_;

@@ -89,12 +89,14 @@ void edgemoe_stream_predictor(Management* m, int32_t gate, Predictor* learned) {
   m->stream.set_predictor(m->either ? static_cast<Predictor*>(m->either.get()) : gate ? m->gate.get() : learned);
 }
 
-void edgemoe_stream_ahead(Management* m, int32_t depth, int32_t width, float least_odds) { m->stream.set_ahead({depth, width, least_odds}); }
+void edgemoe_stream_ahead(Management* m, int32_t depth, int32_t width, int32_t balanced) { m->stream.set_ahead({depth, width, balanced != 0}); }
 
 void edgemoe_stream_quiesce(Management* m) { m->stream.quiesce(); }
 void edgemoe_stream_clear(Management* m) { m->buffer.clear(); }
 
 // --- a pass ---
+
+void edgemoe_stream_begin_pass(Management* m, int32_t pass, int32_t phase) { m->stream.begin_pass(pass, Phase(phase)); }
 
 void edgemoe_stream_begin_request(Management* m) { m->stream.begin_request(); }
 

@@ -77,6 +77,14 @@ void Buffer::clear() {
   if (slab_ != nullptr) slab_->release();
 }
 
+bool Buffer::lately_evicted(int32_t e) const { return std::find(evicted_.begin(), evicted_.end(), e) != evicted_.end(); }
+
+int Buffer::staged_for_later(Moment at) const {
+  int count = 0;
+  for (int32_t e : staged_ones_) count += distance(e, at) < shape_.layers;
+  return count;
+}
+
 double Buffer::score(int32_t e, Moment at) {
   policy_->scores(at, held_.data(), scores_.data());
   return scores_[e];
@@ -100,10 +108,12 @@ bool Buffer::evict_until(int64_t room, Moment at) {
       if (scores_[candidates_[i]] > scores_[candidates_[worst]]) worst = i;
     const int32_t e = candidates_[worst];
     drop(e, scores_[e]);
+    evicted_.push_front(e);
     ++evictions_;
     ++told_->totals.evictions;
     candidates_.erase(candidates_.begin() + int64_t(worst));
   }
+  if (int(evicted_.size()) > remembered_) evicted_.resize(size_t(remembered_));
   return true;
 }
 
@@ -123,6 +133,7 @@ bool Buffer::unstage_until(int64_t room, Moment at, int nearer_than) {
     }
     if (worst < 0) return false;
     told_->totals.wasted_bytes += held_[worst];
+    ++wasted_;
     drop(worst, 0.0);
   }
   return true;

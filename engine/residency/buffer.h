@@ -2,6 +2,7 @@
 //
 // S MoE layers, E experts a layer, N = S * E; an expert's number is layer * E + expert.
 #pragma once
+#include <deque>
 #include <vector>
 
 #include "recording/records.h"
@@ -60,6 +61,16 @@ class Buffer {
   // Evicts everything that is not pinned or loading.
   void clear();
 
+  // Of the experts evicted last, how many to remember: those that would still be resident without a staging area of as many records.
+  void remember_evicted(int count) { remembered_ = count; }
+  bool lately_evicted(int32_t e) const;
+
+  // Experts read ahead, or being read, whose layer's turn has not passed yet.
+  int staged_for_later(Moment at) const;
+
+  // Records read ahead in vain.
+  int64_t wasted() const { return wasted_; }
+
   void set_policy(Policy* policy) { policy_ = policy; }
 
   int64_t budget() const { return budget_; }
@@ -89,7 +100,9 @@ class Buffer {
   Policy* policy_;
   Slab* slab_;
   Records* told_;
-  int64_t budget_, cap_ = 0, resident_ = 0, staged_ = 0, peak_ = 0, most_over_ = 0, evictions_ = 0;
+  int64_t budget_, cap_ = 0, resident_ = 0, staged_ = 0, peak_ = 0, most_over_ = 0, evictions_ = 0, wasted_ = 0;
+  int remembered_ = 0;
+  std::deque<int32_t> evicted_;  // the last first
   std::vector<int64_t> held_, by_width_;
   std::vector<uint64_t> records_;
   std::vector<int> slot_;

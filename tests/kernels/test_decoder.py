@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.bitwidth.plan import PlanFile
-from engine.events import ACCESS, SPAN, TOKEN, Batch, SpanKind
+from engine.events import ACCESS, MISSES, SPAN, TOKEN, Batch, SpanKind
 from engine.residency import POLICIES
 from engine.session import Session
 from engine.store import Store, convert
@@ -227,7 +227,7 @@ def test_a_decoded_tokens_spans_leave_no_hole(budget: str, threads: int, store: 
         used = accesses[accesses["token"] == number]
         assert len(used) == 3 * store.spec.layers == (own["kind"] == SpanKind.EXPERT).sum()
         assert set(used["rank"]) == {0, 1, 2} and (used["phase"] == 1).all() and (used["bits"] == 4).all()
-        assert row["hits"] + row["first_touch"] + row["capacity"] == len(used)
+        assert row["hits"] + sum(row[name] for name in MISSES) == len(used)
     assert torch.equal(Told(open_session(store, budget=budget, compute_threads=threads, recording=False)).logits, wanted.logits)
 
 

@@ -53,7 +53,7 @@ def test_no_token_changes(open_session: Open, usage: Usage) -> None:
 
 
 def test_the_most_used_fill_the_budget_and_no_more(open_session: Open, store: Store, usage: Usage) -> None:
-    session = open_session(budget="30%")
+    session = open_session(budget="30%", predictor="none")
     told = warm(session, usage)
     room = session.budget.granted // store.record_bytes(4)
     assert residents(session, usage) == set(np.argsort(-usage.counts)[:room].tolist())
@@ -94,7 +94,7 @@ def test_filled_in_is_a_hit_and_evicted_before_its_use_is_capacity(open_session:
     generate(session)
     assert (np.frombuffer(open_session.rows("accesses"), ACCESS)["outcome"] == Outcome.HIT).all()
     small = Open(store)
-    session = small(budget="100%")
+    session = small(budget="100%", predictor="none")
     warm(session, usage)
     session.change("budget", "20%")
     generate(session)
@@ -104,7 +104,7 @@ def test_filled_in_is_a_hit_and_evicted_before_its_use_is_capacity(open_session:
 
 
 def test_its_reads_are_told_and_are_no_tokens(open_session: Open, usage: Usage) -> None:
-    session = open_session(budget="40%")
+    session = open_session(budget="40%", predictor="none")
     before = kernel_read_bytes()
     warm(session, usage)
     generate(session)
