@@ -119,7 +119,7 @@ class ExpertStream:
         self._gate = gate
 
     def look_ahead(self, depth: int, width: int, balanced: bool) -> None:
-        """Read ahead for ``depth`` layers, at most ``width`` records that were not used yet; ``balanced``: fewer or none where these do not pay."""
+        """Read ahead for ``depth`` layers, at most ``width`` records not used yet; ``balanced``: fewer or none where it does not pay."""
         self.quiesce()
         self._native.stream_ahead(self._handle, depth, width, balanced)
 

@@ -6,6 +6,7 @@ E experts, d hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,12 @@ def scores_of(layer: LayerParts, experts: int, hidden: int) -> Scores | None:
     held = {id(parameter) for parameter in layer.experts.parameters()} if layer.experts is not None else set()
     found = [
         module for module in layer.block.modules()
-        if isinstance(weight := getattr(module, "weight", None), Tensor) and tuple(weight.shape) == (experts, hidden) and id(weight) not in held
+        if isinstance(weight := getattr(module, "weight", None), Tensor)
+        and tuple(weight.shape) == (experts, hidden) and id(weight) not in held
     ]  # fmt: skip
     if len(found) != 1:
         return None
-    router = found[0]
+    router: Any = found[0]
     correction = next((t for name, t in _tensors(layer.block) if name.endswith("e_score_correction_bias") and t.numel() == experts), None)
     bias = getattr(router, "bias", None)
 

@@ -1,0 +1,211 @@
+#include "preload/loader.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <ctime>
+
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+#include "preload/checksum.h"
+#include "recording/clock.h"
+
+namespace edgemoe {
+
+namespace {
+
+constexpr size_t kBlock = 4096;
+constexpr int64_t kSlack = 1000;  // ns by which a sleep may be longer: the system's 50 µs are more than a fast device's latency
+
+#ifdef O_DIRECT
+constexpr int kDirect = O_DIRECT;
+#else
+constexpr int kDirect = 0;
+#endif
+
+// Drops a stretch of a file (0 bytes: all of it) from the page cache, where the system can.
+void forget(int file, int64_t offset, int64_t bytes) {
+#ifdef POSIX_FADV_DONTNEED
+  posix_fadvise(file, offset, bytes, POSIX_FADV_DONTNEED);
+#else
+  (void)file, (void)offset, (void)bytes;
+#endif
+}
+
+// Opens past the page cache, and sees that it works: some file systems refuse only the read. -1 where it does not.
+int open_direct(const char* path) {
+  const int file = kDirect == 0 ? -1 : open(path, O_RDONLY | kDirect | O_CLOEXEC);
+  if (file < 0) return -1;
+  void* block = nullptr;
+  const bool works = posix_memalign(&block, kBlock, kBlock) == 0 && pread(file, block, kBlock, 0) >= 0;
+  std::free(block);
+  if (works) return file;
+  close(file);
+  return -1;
+}
+
+void sleep_until(int64_t due) {
+  for (int64_t left; (left = due - now_ns()) > 0;) {
+    const timespec time{left / 1'000'000'000, left % 1'000'000'000};
+    nanosleep(&time, nullptr);
+  }
+}
+
+bool take_out(std::deque<Read*>& queue, Read* read) {
+  const auto found = std::find(queue.begin(), queue.end(), read);
+  if (found == queue.end()) return false;
+  queue.erase(found);
+  return true;
+}
+
+}  // namespace
+
+Loader::Loader(const std::vector<std::string>& files) {
+  for (const std::string& path : files) {
+    int file = direct_ ? open_direct(path.c_str()) : -1;
+    if (file < 0) {
+      file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+      if (file < 0) {
+        failed_ = int(files_.size());
+        reason_ = errno;
+        return;
+      }
+      direct_ = false;
+    }
+    forget(file, 0, 0);  // what converting left in the page cache
+    files_.push_back(file);
+  }
+}
+
+Loader::~Loader() {
+  stop();
+  for (int file : files_) close(file);
+}
+
+void Loader::configure(int threads, Pace pace, bool verify) {
+  stop();
+  pace_ = pace;
+  verify_ = verify;
+  bus_free_ = 0;
+  stopping_ = false;
+  std::lock_guard<std::mutex> lock(mutex_);  // until all are there
+  for (int lane = 1; lane <= threads; ++lane) workers_.emplace_back([this, lane] { work(lane); });
+}
+
+void Loader::submit(Read* read) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    (read->ahead ? ahead_ : demand_).push_back(read);
+  }
+  wake_.notify_one();
+}
+
+bool Loader::cancel(Read* read) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return take_out(ahead_, read) || take_out(demand_, read);
+}
+
+bool Loader::join(Read* read) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!take_out(ahead_, read)) return true;
+    demand_.push_back(read);
+  }
+  wake_.notify_one();
+  return false;
+}
+
+Read* Loader::wait() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  finished_.wait(lock, [this] { return !done_.empty(); });
+  Read* read = done_.front();
+  done_.pop_front();
+  return read;
+}
+
+Read* Loader::poll() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (done_.empty()) return nullptr;
+  Read* read = done_.front();
+  done_.pop_front();
+  return read;
+}
+
+int64_t Loader::busy() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return busy_ + (in_flight_ > 0 ? now_ns() - busy_since_ : 0);
+}
+
+void Loader::stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
+}
+
+void Loader::work(int lane) {
+#ifdef __linux__
+  prctl(PR_SET_NAME, "expert-io");
+  prctl(PR_SET_TIMERSLACK, kSlack);
+#endif
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (Read* read = next(lock)) {
+    const bool ahead = read->ahead;
+    read->lane = lane;
+    read->started = now_ns();
+    if (in_flight_++ == 0) busy_since_ = read->started;
+    ahead_in_flight_ += ahead;
+    const int64_t ready = due(*read);
+    lock.unlock();
+    read->error = serve(*read);
+    sleep_until(ready);
+    read->finished = now_ns();
+    lock.lock();
+    ahead_in_flight_ -= ahead;
+    if (--in_flight_ == 0) busy_ += now_ns() - busy_since_;
+    done_.push_back(read);
+    finished_.notify_one();
+    if (ahead && !ahead_.empty()) wake_.notify_one();  // one that had to leave a lane free may start now
+  }
+}
+
+// Demand first. Reads ahead leave one lane free where there are several, so that what is demanded can always start. Null at the end.
+Read* Loader::next(std::unique_lock<std::mutex>& lock) {
+  wake_.wait(lock, [this] { return stopping_ || !demand_.empty() || ahead_may_start(); });
+  if (stopping_) return nullptr;
+  std::deque<Read*>& queue = demand_.empty() ? ahead_ : demand_;
+  Read* read = queue.front();
+  queue.pop_front();
+  return read;
+}
+
+// When the imitated device would be done: latencies of the reads in flight overlap, transfers do not.
+int64_t Loader::due(const Read& read) {
+  if (pace_.bandwidth == 0) return 0;
+  bus_free_ = std::max(bus_free_, read.started + pace_.latency) + int64_t(double(read.nbytes) / pace_.bandwidth * 1e9);
+  return bus_free_;
+}
+
+int32_t Loader::serve(const Read& read) const {
+  const int file = files_[size_t(read.file)];
+  int64_t got = 0;
+  while (got < read.nbytes) {
+    const ssize_t part = pread(file, read.memory + got, size_t(read.nbytes - got), read.offset + got);
+    if (part < 0 && errno == EINTR) continue;
+    if (part < 0) return errno;
+    if (part == 0) return READ_SHORT;
+    got += part;
+  }
+  if (!direct_) forget(file, read.offset, read.nbytes);
+  return verify_ && checksum(read.memory, read.nbytes) != read.checksum ? READ_DAMAGED : READ_OK;
+}
+
+}  // namespace edgemoe
