@@ -9,6 +9,7 @@
 #include <ctime>
 
 #ifdef __linux__
+#include <pthread.h>
 #include <sys/prctl.h>
 #endif
 
@@ -94,7 +95,12 @@ void Loader::configure(int threads, Pace pace, bool verify) {
   bus_free_ = 0;
   stopping_ = false;
   std::lock_guard<std::mutex> lock(mutex_);  // until all are there
-  for (int lane = 1; lane <= threads; ++lane) workers_.emplace_back([this, lane] { work(lane); });
+  for (int lane = 1; lane <= threads; ++lane) {
+    workers_.emplace_back([this, lane] { work(lane); });
+#ifdef __linux__
+    pthread_setname_np(workers_.back().native_handle(), "expert-io");
+#endif
+  }
 }
 
 void Loader::submit(Read* read) {
@@ -153,7 +159,6 @@ void Loader::stop() {
 
 void Loader::work(int lane) {
 #ifdef __linux__
-  prctl(PR_SET_NAME, "expert-io");
   prctl(PR_SET_TIMERSLACK, kSlack);
 #endif
   std::unique_lock<std::mutex> lock(mutex_);

@@ -9,18 +9,21 @@
 #include <random>
 #include <string>
 
-#include "decoder.h"
-#include "half.h"
+#include "kernels/native/decoder.h"
+#include "kernels/native/half.h"
+#include "preload/loader.h"
 
 using namespace edgemoe;
 
-struct Engine;
-struct RecordsView {
-  const Span* spans;
-  const Access* accesses;
-  const int64_t* times;
-  int64_t span_count, access_count, reached;
+struct BufferView {
+  int64_t budget, held, peak, most_over, evictions, staging, committed;
+  const int64_t* by_width;
+  const uint64_t* records;
+  const uint8_t* width_places;
 };
+
+struct Engine;
+struct Management;
 
 extern "C" {
 Engine* edgemoe_engine_new(const char* products, int32_t threads);
@@ -30,16 +33,33 @@ void edgemoe_engine_threads(Engine*, int32_t threads);
 void edgemoe_linear(Engine*, const Matrix*, const float* x, float* y, int32_t tokens);
 float edgemoe_top(Engine*, const float* logits, int32_t size, int32_t count, int32_t* tokens, float* scores);
 void edgemoe_expert(Engine*, const uint8_t* record, const ExpertLayout*, const float* x, float* y, int32_t tokens);
-Decoder* edgemoe_decoder_new(Engine*, const ModelSpec*);
+Decoder* edgemoe_decoder_new(Engine*, const ModelSpec*, Stream*);
 void edgemoe_decoder_free(Decoder*);
+void edgemoe_decoder_gate(Decoder*, Gate*);
 void edgemoe_decoder_cache(Decoder*, float* keys, float* values, int64_t places);
-void edgemoe_decoder_begin(Decoder*, int32_t token, int32_t position, int64_t origin, int32_t pass);
-int32_t edgemoe_decoder_run(Decoder*, int32_t each, int64_t at);
-void edgemoe_decoder_expert(Decoder*, int32_t rank, int64_t at);
-const int32_t* edgemoe_decoder_chosen(const Decoder*);
+void edgemoe_decoder_begin(Decoder*, int32_t token, int32_t position);
+int32_t edgemoe_decoder_run(Decoder*, int64_t patience);
 float* edgemoe_decoder_logits(Decoder*);
-void edgemoe_decoder_records(Decoder*, RecordsView*);
-void edgemoe_decoder_drained(Decoder*);
+uint64_t edgemoe_checksum(const uint8_t* data, int64_t bytes);
+Loader* edgemoe_loader_new(const char* const* files, int32_t count);
+void edgemoe_loader_free(Loader*);
+void edgemoe_loader_configure(Loader*, int32_t threads, double bandwidth, int64_t latency, int32_t verify);
+Records* edgemoe_records_new(int32_t experts, int32_t on, int64_t origin);
+void edgemoe_records_free(Records*);
+void edgemoe_records_forget(Records*);
+Management* edgemoe_stream_new(int32_t layers, int32_t experts, int32_t top_k, int32_t widths, const int32_t* bits, const int64_t* bytes,
+                               const uint64_t* const* checksums, const uint8_t* wanted, int64_t budget, const char* policy, void* storage,
+                               Records* records);
+void edgemoe_stream_free(Management*);
+Stream* edgemoe_stream_of(Management*);
+Gate* edgemoe_stream_gate(Management*);
+void edgemoe_stream_predictor(Management*, int32_t gate, Predictor* learned);
+void edgemoe_stream_ahead(Management*, int32_t depth, int32_t width, int32_t balanced);
+void edgemoe_stream_budget(Management*, int64_t budget);
+void edgemoe_stream_quiesce(Management*);
+void edgemoe_stream_begin_request(Management*);
+void edgemoe_stream_begin_pass(Management*, int32_t pass, int32_t phase);
+void edgemoe_stream_view(const Management*, BufferView*);
 }
 
 namespace {
@@ -261,20 +281,52 @@ struct Model {
   std::vector<ExpertLayout> layouts;
   LayerSpec layers[3] = {};
   ModelSpec spec{};
-  Exactly<uint64_t> addresses{2 * kExperts};
-  Exactly<uint8_t> layout_of{2 * kExperts};
+  Exactly<uint8_t> wanted{2 * kExperts};
+  std::vector<int64_t> bytes;                    // of a record, by width
+  std::vector<std::vector<uint64_t>> checksums;  // by width and expert
+  std::vector<std::string> files;
 
   Model() {
     weights.reserve(64);
     for (int i = 0; i < 3; ++i) layers[i] = layer(i);
     for (int kind : kWidths) layouts.push_back(Record(kind, kHidden, kWidth, true, false, SILU).layout);
-    for (size_t e = 0; e < addresses.size(); ++e) {
-      layout_of[e] = uint8_t(e % layouts.size());
-      records.emplace_back(kWidths[layout_of[e]], kHidden, kWidth, true, false, SILU);
+    for (size_t e = 0; e < wanted.size(); ++e) {
+      wanted[e] = uint8_t(e % layouts.size());
+      records.emplace_back(kWidths[wanted[e]], kHidden, kWidth, true, false, SILU);
     }
+    for (size_t width = 0; width < layouts.size(); ++width) write(width);
     spec = {layers, 3, kHidden, kVocabulary, kExperts, SILU, 1e-6f, 1.5f, 0.7f, 0.5f, matrix(BF16, kVocabulary, kHidden),
-            matrix(Q8, kVocabulary, kHidden), vector(kHidden), layouts.data(), addresses.get(), layout_of.get()};
+            matrix(Q8, kVocabulary, kHidden), vector(kHidden), layouts.data(), nullptr, nullptr};
     spec.embedding.bias = nullptr;
+  }
+
+  ~Model() {
+    for (const std::string& file : files) std::remove(file.c_str());
+  }
+
+  // The file of one width: the records of those experts that have it, at the places of their numbers.
+  void write(size_t width) {
+    size_t longest = 0;
+    for (size_t e = 0; e < wanted.size(); ++e)
+      if (wanted[e] == width) longest = std::max(longest, records[e].bytes.size());
+    bytes.push_back(int64_t((longest + 4095) / 4096 * 4096));
+    std::vector<uint8_t> all(size_t(bytes.back()) * wanted.size());
+    checksums.emplace_back();
+    for (size_t e = 0; e < wanted.size(); ++e) {
+      uint8_t* at = all.data() + e * size_t(bytes.back());
+      if (wanted[e] == width) std::memcpy(at, records[e].bytes.get(), records[e].bytes.size());
+      checksums.back().push_back(edgemoe_checksum(at, bytes.back()));
+    }
+    files.push_back("records-" + std::to_string(width));
+    std::FILE* file = std::fopen(files.back().c_str(), "wb");
+    if (file == nullptr || std::fwrite(all.data(), 1, all.size(), file) != all.size()) fail("no room for records");
+    std::fclose(file);
+  }
+
+  int64_t all_bytes() const {
+    int64_t total = 0;
+    for (size_t e = 0; e < wanted.size(); ++e) total += bytes[wanted[e]];
+    return total;
   }
 
   const Matrix& matrix(int kind, int rows, int columns) { return weights.emplace_back(kind, rows, columns, 64, 0.3f).m; }
@@ -306,33 +358,51 @@ struct Model {
   }
 };
 
-// Logits of kTokens tokens; with `missing`, that many of 8 experts are absent at every stop and come one by one.
-Exactly<float> decode(Engine* engine, Model& model, int missing) {
+// Logits of kTokens tokens, with so many percent of the experts in memory, reading ahead for `depth` layers.
+Exactly<float> decode(Engine* engine, Model& model, int percent, int depth) {
   const size_t size = 3 * kKeyHeads * kPlaces * kDim;
   Exactly<float> keys(size), values(size), told(kTokens * kVocabulary);
   for (size_t i = 0; i < keys.size(); ++i) keys[i] = std::sin(float(i)), values[i] = std::cos(float(i));
-  Decoder* decoder = edgemoe_decoder_new(engine, &model.spec);
+  std::vector<const char*> files;
+  std::vector<const uint64_t*> checksums;
+  for (const std::string& file : model.files) files.push_back(file.c_str());
+  for (const auto& sums : model.checksums) checksums.push_back(sums.data());
+  const int32_t bits[] = {2, 3, 4, 8, 16};
+  Loader* loader = edgemoe_loader_new(files.data(), int32_t(files.size()));
+  edgemoe_loader_configure(loader, 3, depth == 1 ? 1e8 : 0, depth == 1 ? 20'000 : 0, 1);
+  Records* records = edgemoe_records_new(kExperts, 1, 0);
+  Management* management = edgemoe_stream_new(2, kExperts, kTopK, 5, bits, model.bytes.data(), checksums.data(), model.wanted.get(),
+                                              model.all_bytes() * percent / 100, "edgemoe", loader, records);
+  if (depth > 0) edgemoe_stream_predictor(management, 1, nullptr);
+  edgemoe_stream_ahead(management, depth, 2, depth == 2);
+  BufferView view;
+  edgemoe_stream_view(management, &view);
+  model.spec.records = view.records;
+  model.spec.layout_of = view.width_places;
+  Decoder* decoder = edgemoe_decoder_new(engine, &model.spec, edgemoe_stream_of(management));
+  edgemoe_decoder_gate(decoder, edgemoe_stream_gate(management));
   edgemoe_decoder_cache(decoder, keys.get(), values.get(), kPlaces);
-  RecordsView view;
+  edgemoe_stream_begin_request(management);
   for (int token = 0; token < kTokens; ++token) {
-    for (size_t e = 0; e < model.addresses.size(); ++e)
-      model.addresses[e] = int((e + token) % 8) < missing ? 0 : reinterpret_cast<uint64_t>(model.records[e].bytes.get());
-    edgemoe_decoder_begin(decoder, token * 7 % kVocabulary, 10 + token, 0, token);
-    int32_t layer;
-    while ((layer = edgemoe_decoder_run(decoder, token % 5 == 4, 0)) >= 0) {
-      if (token % 5 == 4 && missing == 0) continue;  // all are there: going on computes them
-      for (int rank = kTopK; rank-- > 0;) {
-        const int e = layer * kExperts + edgemoe_decoder_chosen(decoder)[rank];
-        model.addresses[e] = reinterpret_cast<uint64_t>(model.records[e].bytes.get());
-        edgemoe_decoder_expert(decoder, rank, 0);
-      }
-    }
-    edgemoe_decoder_records(decoder, &view);
-    if (view.span_count < 8) fail("a token left too few spans");
-    edgemoe_decoder_drained(decoder);
+    edgemoe_stream_begin_pass(management, token, 1);
+    edgemoe_decoder_begin(decoder, token * 7 % kVocabulary, 10 + token);
+    int32_t progress;
+    while ((progress = edgemoe_decoder_run(decoder, token % 3 == 0 ? 0 : 1'000'000'000)) == 0) continue;
+    if (progress < 0) fail("a record could not be read");
+    edgemoe_records_forget(records);
     std::memcpy(told.get() + token * kVocabulary, edgemoe_decoder_logits(decoder), kVocabulary * sizeof(float));
+    if (token == kTokens / 2) {
+      edgemoe_stream_quiesce(management);
+      edgemoe_stream_budget(management, model.all_bytes() * (percent + 100) / 200);
+    }
   }
+  edgemoe_stream_view(management, &view);
+  if (view.most_over > 0) fail("more was held than the budget");
   edgemoe_decoder_free(decoder);
+  edgemoe_stream_quiesce(management);
+  edgemoe_stream_free(management);
+  edgemoe_records_free(records);
+  edgemoe_loader_free(loader);
   return told;
 }
 
@@ -340,11 +410,12 @@ void decoders() {
   Model model;
   std::vector<Exactly<float>> of_sets;
   for (Engine* engine : engines(1)) {
-    of_sets.push_back(decode(engine, model, 0));
+    of_sets.push_back(decode(engine, model, 100, 0));
     for (int threads : {1, 2, 3}) {
       edgemoe_engine_threads(engine, threads);
-      for (int missing : {0, 2, 8})
-        if (!(decode(engine, model, missing) == of_sets.back())) fail("logits depend on what was resident, or on threads");
+      for (int percent : {100, 70, 50})
+        for (int depth : {0, 1, 2})
+          if (!(decode(engine, model, percent, depth) == of_sets.back())) fail("logits depend on what was resident, or on threads");
     }
     edgemoe_engine_free(engine);
   }
