@@ -26,7 +26,7 @@ class StatusBar(QStatusBar):
     def show_recording(self, recording: Recording) -> None:
         model = recording.model
         self._set(self.path, _short(model.path, 46) if model else "", model.path if model else "")
-        self._set(self.kernel, f"{model.kernel} · {model.decode} decode" if model else "", model.kernel_note if model else "")
+        self._set(self.kernel, f"{model.kernel} · {model.decode} decode" if model else "")
         self._set(self.reads, ("Direct I/O" if model.direct_io else "No direct I/O: page cache dropped") if model else "")
         self._alarm(self.reads, bool(model and not model.direct_io))
         self._set(self.lost, f"{recording.lost:,} records lost")

@@ -176,7 +176,6 @@ class Window(QMainWindow):
         live.troubled.connect(self._on_trouble)
         live.recording_changed.connect(self._on_recording)
         live.model_changed.connect(self._update)
-        live.model_changed.connect(self._note_kernel)
         live.setting_changed.connect(self._on_setting)
         live.setting_refused.connect(self._on_refused)
         self.panels["text"].submitted.connect(self._submit)
@@ -273,15 +272,6 @@ class Window(QMainWindow):
             remedies = {"Open model…": self.files.ask_model, "Open demo model": self._open_demo}
         self.banners.say(topic, kind, text, remedies)
         self._update()
-
-    def _note_kernel(self) -> None:
-        """Say once why experts are not computed natively; the status bar goes on telling."""
-        if self.live.info is None:
-            return
-        note = self.live.info.kernel_note
-        if note and note != self.preferences.get("kernel_note"):
-            self.banners.say("kernel", "info", f"{note.rstrip('.')}. Experts run through torch, slower.")
-        self.preferences.set("kernel_note", note)
 
     def _update(self) -> None:
         """Bring buttons, names and the state light in line with the engine."""

@@ -203,8 +203,8 @@ class Budget(msgspec.Struct, frozen=True):
 class ModelInfo(Message, frozen=True):
     """What is loaded. ``record_bytes`` is an expert's size by bits, as stored and as held.
 
-    ``kernel`` is the instruction set that multiplies experts, or torch, and ``kernel_note`` then one sentence on why; ``decode`` is what
-    runs a token: native or transformers.
+    ``kernel`` is the instruction set that multiplies experts, or torch; ``decode`` is what runs a token: native or
+    transformers.
     """
 
     name: str
@@ -226,7 +226,6 @@ class ModelInfo(Message, frozen=True):
     dtype: str
     vocabulary: int
     context: int
-    kernel_note: str = ""
     decode: str = "transformers"
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.errors import EngineError
 from engine.events import SpanKind
 from engine.kernels.decoder import NativeDecoder
 from engine.kernels.experts import ExpertKernels
@@ -37,15 +36,16 @@ _PATIENCE = 10_000_000  # ns of native decoding between two looks at what else t
 class Network:
     """The non-expert weights in memory and the kernels that multiply; ``attach`` gives it the experts.
 
-    ``native`` is None where all runs through torch; ``kernel_note`` then says why, unless that was asked for. ``dtype`` is the type of
-    activations; native layers compute in float32 from weights of any.
+    ``native`` is None where all runs through torch. ``dtype`` is the type of activations; native layers compute in float32 from weights
+    of any.
     """
 
     dtype: torch.dtype
 
     def __init__(self, store: Store, values: dict[str, Value], threads: int) -> None:
         self._store, self._values = store, values
-        self.native, self.kernel_note = _native(str(values["kernels"]), threads)
+        kernels = str(values["kernels"])
+        self.native = None if kernels == "torch" else Native(threads, "" if kernels == "auto" else kernels)
         torch.set_num_threads(threads)
         self.skeleton, self._lean = self._load()
         self.kernels = ExpertKernels(store, expert_modules(self.skeleton.model)[0][1], self.native)
@@ -175,16 +175,6 @@ class Network:
     def _wanted_bits(self) -> int:
         chosen = str(self._values["skeleton_bits"])
         return int(chosen) if chosen != "auto" else 16 if self._store.skeleton_bytes < _SMALL_SKELETON else 8
-
-
-def _native(kernels: str, threads: int) -> tuple[Native | None, str]:
-    """The native kernels that the setting asks for, or None and, if they were wanted, why there are none."""
-    if kernels == "torch":
-        return None, ""
-    try:
-        return Native(threads, "" if kernels == "auto" else kernels), ""
-    except EngineError as error:
-        return None, f"Native kernels are not built: {error}. Experts run through torch, slower"
 
 
 def _attribute(skeleton: Skeleton, ledger: Ledger, stream: ExpertStream) -> list[Any]:

@@ -201,7 +201,7 @@ class Session:
             store.name, spec.architecture, str(store.path), str(store.path), store.model_hash, spec.layers, spec.experts, spec.top_k,
             spec.hidden, spec.width, list(store.widths), sizes, store.skeleton_bytes, store.quantizer, network.kernel, self.loader.direct,
             str(network.dtype).removeprefix("torch."), network.skeleton.config.get_text_config().vocab_size, network.context,
-            network.kernel_note, "native" if network.decoder else "transformers",
+            "native" if network.decoder else "transformers",
         )  # fmt: skip
 
     def bits_of(self, expert: int) -> int:

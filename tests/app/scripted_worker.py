@@ -110,11 +110,11 @@ class Scripted:
                 self.be("idle")
                 return
         self.settings = checked(command.settings)
-        note = "Native kernels are not built: no C++ compiler was found" if "torch" in command.model else ""
+        torch = "torch" in command.model
         info = events.ModelInfo(
             command.name or "scripted", "TestForCausalLM", command.model, command.model, "abc", LAYERS, EXPERTS, TOP_K, 16, 16,
-            [2, 4, 8, 16], SIZES, 10_000, "group64", "torch" if note else "AVX2", True, "float32", 100, 1024, note,
-            "transformers" if note else "native",
+            [2, 4, 8, 16], SIZES, 10_000, "group64", "torch" if torch else "AVX2", True, "float32", 100, 1024,
+            "transformers" if torch else "native",
         )  # fmt: skip
         effective = {**self.settings, "budget": self.budget().granted, "eviction": "edgemoe", "compute_threads": 1}
         self.say(events.Ready(self.now(), info, self.settings, effective, self.budget()))

@@ -90,7 +90,7 @@ def test_runs_pauses_steps_and_stops(ready: Window, qtbot) -> None:
     assert not ready.actions_["stop"].isEnabled()
 
 
-def test_the_status_bar_says_what_computes_and_a_banner_says_once_why_it_is_slow(make: Make, qtbot) -> None:
+def test_the_status_bar_says_what_computes(make: Make, qtbot) -> None:
     window = make()
 
     def load(name: str) -> str:
@@ -98,20 +98,8 @@ def test_the_status_bar_says_what_computes_and_a_banner_says_once_why_it_is_slow
         qtbot.waitUntil(lambda: window.live.can_run)
         return window.status.kernel.text()
 
-    assert load("scripted") == "AVX2 · native decode" and not window.banners.text("kernel")
+    assert load("scripted") == "AVX2 · native decode"
     assert load("torch") == "torch · transformers decode"
-    assert window.banners.text("kernel") == (
-        "Native kernels are not built: no C++ compiler was found. Experts run through torch, slower."
-    )
-    assert "no C++ compiler" in window.status.kernel.toolTip()
-    window.banners.clear("kernel")
-    load("torch")
-    assert not window.banners.text("kernel"), "once is enough"
-    window.close()
-    again = make()
-    again.begin(Path("/models/torch"), autorun=False)
-    qtbot.waitUntil(lambda: again.live.can_run)
-    assert not again.banners.text("kernel")
 
 
 def test_the_filling_of_the_buffer_is_shown_until_it_is_over(make: Make, qtbot) -> None:
