@@ -55,7 +55,7 @@ class Headless:
         for out in filter(None, (self._session_file, self._trace)):
             check_writable(out)
         store = open_store(self._model)
-        self.session = Session(store, self._values, self._devices, self._take, self._on)
+        self.session = Session(store, self._values, self._devices, self._take, self._on, self._model)
         self.session.news_period = _NEWS_PERIOD
         try:  # only now: a run that is refused must not replace an older session
             self.recording = Recording(path=self._session_file)

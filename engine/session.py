@@ -22,6 +22,7 @@ from engine.events import Applied, Batch, Began, Budget, Finished, ModelInfo, Ou
 from engine.ledger import Ledger
 from engine.network import Network
 from engine.preload.device import NATIVE, Device
+from engine.preload.foresight import Foresight
 from engine.preload.loader import Loader
 from engine.request import Request
 from engine.residency import policy_name
@@ -37,12 +38,13 @@ Emit = Callable[[Any], None]
 class Session:
     """A loaded model. ``begin`` a request, ``step`` once a token, ``change`` settings between tokens.
 
+    Learned predictors are looked for in the store's folder, then in ``model``, the folder of the checkpoint.
     ``emit`` receives notices (engine.events); with ``recording`` False no records are made, only totals.
     """
 
     def __init__(
         self, store: Store, values: dict[str, Value], devices: dict[str, Device] | None = None, emit: Emit | None = None,
-        recording: bool = True,
+        recording: bool = True, model: Path | None = None,
     ) -> None:  # fmt: skip
         self.store = store
         self.values = declared.checked(values)
@@ -64,7 +66,8 @@ class Session:
         self.buffer = self.stream.buffer
         self.stream.on_layer = self._news
         self.network.attach(self.stream)
-        self._predict()
+        self.foresight = Foresight(store, self.network, self.stream, [store.path, *([model] if model else [])])
+        self.foresight.follow(self.values)
         self._sampler = Sampler(int(self.values["seed"]), self.network.find_top)
         self.news_period = 33_000_000  # ns between two batches: the window's 30 a second
         self._last_news = 0
@@ -176,6 +179,8 @@ class Session:
             self.store.record_bytes(int(new["bits"]))  # refuses a width that was not converted
         if name == "device":
             self._device(new)
+        if name == "predictor":
+            self.foresight.check(str(new[name]))
         old, self.values, self._plan = self.values[name], new, plan
         self._apply(name, budget)
         self.emit(Applied(self.ledger.now(), self._tokens, name, old, new[name], self.effective()[name], self.budget))
@@ -185,6 +190,7 @@ class Session:
         return dict(self.values) | {
             "budget": self.budget.granted,
             "eviction": policy_name(str(self.values["eviction"])),
+            "predictor": self.foresight.name,
             "io_threads": self.loader.threads,
             "compute_threads": self._compute_threads(),
             "dtype": str(self.network.dtype).removeprefix("torch."),
@@ -248,16 +254,6 @@ class Session:
         )  # fmt: skip
         self._tokens += 1
 
-    def _predict(self) -> None:
-        """Read ahead as the settings say."""
-        chosen, top_k = str(self.values["predictor"]), self.store.spec.top_k
-        gate = chosen in ("auto", "gate") and self.network.routers_reached
-        depth, width = str(self.values["preload_depth"]), str(self.values["preload_width"])
-        self.stream.predict_by(gate, None)
-        self.stream.look_ahead(
-            2 if depth == "auto" else int(depth), 2 * top_k if width == "auto" else int(width), "auto" in (depth, width)
-        )
-
     def _want_widths(self) -> None:
         place = {bits: index for index, bits in enumerate(self.store.widths)}
         self._wanted[:] = [place[bits] for bits in self._plan.bits] if self._plan else place[int(self.values["bits"])]
@@ -278,7 +274,7 @@ class Session:
         elif name in ("device", "io_threads", "verify"):
             self.loader.configure(int(self.values["io_threads"]), self._device(), bool(self.values["verify"]))
         elif name in ("predictor", "preload_depth", "preload_width"):
-            self._predict()
+            self.foresight.follow(self.values)
         elif name == "compute_threads":
             self.network.set_threads(self._compute_threads())
         elif name in ("temperature", "top_k", "top_p", "repetition_penalty"):

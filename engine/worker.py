@@ -170,7 +170,8 @@ class Worker:
 
         store = open_or_convert(Path(command.model), progress=convert, cancel=self._cancelled.is_set)
         self._send(events.Progress("Loading non-expert weights", 0, 0, ""))
-        session = Session(store, command.settings, {device.name: device for device in command.devices}, self._send)
+        devices = {device.name: device for device in command.devices}
+        session = Session(store, command.settings, devices, self._send, model=Path(command.model))
         session.go_on_from(self._origin, self._counted)  # one clock, and no number twice, in all that this process tells
         return session
 

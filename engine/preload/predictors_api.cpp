@@ -1,4 +1,6 @@
 // The functions that engine/preload/transition.py and path.py call.
+#include <algorithm>
+
 #include "preload/path.h"
 #include "preload/transition.h"
 
@@ -47,8 +49,8 @@ void edgemoe_predictor_judge(Predictor* p, int32_t layers, int32_t experts, cons
     for (int t = 0; t < lengths[r]; ++t, ++at)
       for (int l = 0; l < layers; ++l) {
         const int16_t* now = trace + (at * layers + l) * top_k;
-        std::copy(now, now + top_k, chosen.begin());
-        p->routed(l, chosen.data(), top_k, false);
+        const int count = int(std::copy_if(now, now + top_k, chosen.begin(), [](int16_t e) { return e >= 0; }) - chosen.begin());
+        p->routed(l, chosen.data(), count, false);
         const int later = l + ahead;
         const int64_t token = at + later / layers;
         if (token < total && later / layers + t < lengths[r]) p->predict(later % layers, ahead, odds + (token * layers + later % layers) * experts);

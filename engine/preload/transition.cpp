@@ -58,7 +58,7 @@ void Transition::begin_request() {
 }
 
 void Transition::routed(int layer, const int32_t* experts, int count, bool prefill) {
-  if (prefill || count != top_k_) return;
+  if (prefill || count > top_k_) return;
   if (layer == 0) {
     token_.swap(last_);
     known_.swap(last_known_);
@@ -67,6 +67,7 @@ void Transition::routed(int layer, const int32_t* experts, int count, bool prefi
   int16_t* chosen = token_.data() + size_t(layer) * top_k_;
   float* uses = uses_.data() + size_t(layer) * kDecays * shape_.experts;
   std::copy(experts, experts + count, chosen);
+  std::fill(chosen + count, chosen + top_k_, int16_t(-1));  // a router may choose fewer
   if (learning_) {
     gather(work_, layer, 1, token_.data(), known_.data(), last_.data(), last_known_.data());
     run(work_, layer, uses);
@@ -95,11 +96,13 @@ void Transition::gather(Work& work, int layer, int distance, const int16_t* toke
   work.facts.clear();
   for (int l = first; l < layer - (distance - 1); ++l)
     if (known[l] != 0)
-      for (int i = 0; i < top_k_; ++i) work.facts.push_back((l - first) * e + token[l * top_k_ + i]);
+      for (int i = 0; i < top_k_; ++i)
+        if (token[l * top_k_ + i] >= 0) work.facts.push_back((l - first) * e + token[l * top_k_ + i]);
   const int base = (layer - first) * e;
   for (int l = after; l < end_after(layer); ++l)
     if (last_known[l] != 0)
-      for (int i = 0; i < top_k_; ++i) work.facts.push_back(base + (l - after) * e + last[l * top_k_ + i]);
+      for (int i = 0; i < top_k_; ++i)
+        if (last[l * top_k_ + i] >= 0) work.facts.push_back(base + (l - after) * e + last[l * top_k_ + i]);
   work.facts.push_back(base + (end_after(layer) - after) * e + std::min(distance, int(kFar)) - 1);
 }
 
@@ -160,7 +163,8 @@ void Transition::age(float* uses, const int16_t* chosen) const {
   for (int d = 0; d < kDecays; ++d) {
     const float keep = std::exp2(-1 / kHalfLives[d]);
     for (int i = 0; i < e; ++i) uses[d * e + i] *= keep;
-    for (int i = 0; i < top_k_; ++i) uses[d * e + chosen[i]] += 1 - keep;
+    for (int i = 0; i < top_k_; ++i)
+      if (chosen[i] >= 0) uses[d * e + chosen[i]] += 1 - keep;
   }
 }
 

@@ -9,7 +9,7 @@
 
 namespace edgemoe {
 
-// The routing of many requests, one after the other: `experts` [T, S, k], `lengths` tokens of each.
+// The routing of many requests, one after the other: `experts` [T, S, k], -1 for none, `lengths` tokens of each.
 struct Trace {
   const int16_t* experts;
   const int32_t* lengths;
