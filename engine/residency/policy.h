@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace edgemoe {
 
@@ -17,6 +18,13 @@ struct Shape {
 struct Moment {
   int64_t pass = 0;
   int layer = 0;
+};
+
+// Numbers that a policy has learned, to be kept and given back to another of the same shape.
+struct Learned {
+  const char* name;
+  float* values;
+  size_t count;
 };
 
 // Sees every use and every load, and scores the experts when room is needed; the highest score leaves first, among equals the lowest number.
@@ -41,6 +49,9 @@ class Policy {
 
   // How evictable each expert is, [N]; `bytes` [N] is what loading each again would read. Entries of absent experts are not looked at.
   virtual void scores(Moment at, const int64_t* bytes, double* out) = 0;
+
+  // What it learned so far, where it lies.
+  virtual std::vector<Learned> learned() { return {}; }
 };
 
 // Null where there is none of that name.
