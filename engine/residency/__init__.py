@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine.errors import EngineError
 
-DEFAULT = "edgemoe"
-POLICIES = ("edgemoe", "edgemoe-printed", "lru", "lfu", "fifo")
+DEFAULT = "forecast"
+POLICIES = ("forecast", "edgemoe", "edgemoe-printed", "lru", "lfu", "fifo")
 """As policies.cpp knows them."""
 
 
