@@ -105,7 +105,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("plan", "Bitwidth plan", "Memory", "", "Plan file that gives every expert its own width; empty uses Expert bits "
             "for all.", Effect.TOKEN, kind="path"),
     Setting("eviction", "Eviction policy", "Memory", "default", "Which resident expert makes room for the next.", Effect.TOKEN,
-            choices=("default", "edgemoe", "edgemoe-printed", "lru", "lfu", "fifo")),
+            choices=("default", "forecast", "edgemoe", "edgemoe-printed", "lru", "lfu", "fifo")),
     Setting("warm_start", "Warm start", "Memory", True, "When a model is loaded, fill the budget with the experts used most so far, so that "
             "the first tokens need not wait for them.", Effect.RELOAD),
     Setting("predictor", "Predictor", "Preload", "auto", "Which experts to read before the router has asked for them. Path: the paper's dictionary over the two "
