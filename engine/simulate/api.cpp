@@ -1,0 +1,67 @@
+// The functions that engine/simulate/replay.py calls.
+#include "simulate/replay.h"
+
+using namespace edgemoe;
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+// Mirrored by engine/simulate/replay.py.
+struct TapeView {
+  int32_t layers, experts_a_layer, top_k, requests;
+  const int16_t* experts;
+  const int32_t* lengths;
+  const PrefillUse* prefill;
+  int64_t prefill_uses;
+};
+
+struct SetupView {
+  const char* policy;
+  Predictor* predictor;
+  int32_t clairvoyant, depth, width, balanced, widths, initial_count;
+  int64_t budget;
+  const int32_t* bits;
+  const int64_t* bytes;
+  const uint8_t* wanted;
+  const int32_t* initial;
+  const double* expected;
+  const TapeView* heard;
+  double bandwidth;
+  int64_t latency, wake, lanes, layer_ns, token_ns;
+  const int64_t* expert_ns;  // by width
+};
+
+static Tape tape_of(const TapeView& v) { return {{v.layers, v.experts_a_layer}, v.top_k, v.experts, v.lengths, v.requests, v.prefill, v.prefill_uses}; }
+
+int64_t edgemoe_replay_size(int32_t which) {
+  const int64_t sizes[] = {sizeof(TapeView), sizeof(SetupView), sizeof(Outcomes)};
+  return which >= 0 && which < 3 ? sizes[which] : -1;
+}
+
+// 1: done; 0: `stopped` was set; -1: there is no such policy.
+int32_t edgemoe_replay(const TapeView* view, const SetupView* s, const int32_t* stopped, Outcomes* out) {
+  const Tape tape = tape_of(*view), heard = s->heard != nullptr ? tape_of(*s->heard) : Tape{};
+  Setup setup;
+  setup.policy = s->policy;
+  if (setup.policy != "oracle" && policy_named(setup.policy, tape.shape) == nullptr) return -1;
+  setup.predictor = s->predictor;
+  setup.clairvoyant = s->clairvoyant != 0;
+  setup.ahead = {s->depth, s->width, s->balanced != 0};
+  setup.budget = s->budget;
+  for (int w = 0; w < s->widths; ++w) {
+    setup.widths.push_back({s->bits[w], s->bytes[w]});
+    setup.costs.experts[w] = s->expert_ns[w];
+  }
+  setup.wanted = s->wanted;
+  setup.initial = s->initial;
+  setup.initial_count = s->initial_count;
+  setup.expected = s->expected;
+  setup.heard = s->heard != nullptr ? &heard : nullptr;
+  setup.device = {s->bandwidth, s->latency, s->wake, int32_t(s->lanes)};
+  setup.costs.layer = s->layer_ns;
+  setup.costs.token = s->token_ns;
+  return replay(tape, setup, stopped, out) ? 1 : 0;
+}
+
+}  // extern "C"
+#pragma GCC visibility pop

@@ -1,0 +1,54 @@
+// Time and storage that are only thought: what takes time moves a clock, and reads end when a model of the device says.
+#pragma once
+#include <deque>
+#include <vector>
+
+#include "preload/storage.h"
+#include "recording/clock.h"
+
+namespace edgemoe {
+
+class VirtualClock : public Clock {
+ public:
+  int64_t now() const override { return time_; }
+  void pass(int64_t ns) { time_ += ns; }
+  void reach(int64_t time) { time_ = time > time_ ? time : time_; }
+
+ private:
+  int64_t time_ = 0;
+};
+
+// What reads cost, in ns and bytes/s. Latencies of the reads in flight overlap, transfers do not (the loader's Pace); `wake` passes until a
+// thread hears of it.
+struct Device {
+  double bandwidth;
+  int64_t latency, wake;
+  int32_t lanes;
+};
+
+// Serves reads as the loader does: demand first, reads ahead leaving a lane free.
+class ModelledStorage : public Storage {
+ public:
+  ModelledStorage(Device device, VirtualClock* clock) : device_(device), clock_(clock) {}
+
+  void submit(Read* read) override;
+  bool cancel(Read* read) override;
+  bool join(Read* read) override;
+  Read* wait() override;
+  Read* poll() override;
+  int64_t busy() override;
+
+ private:
+  void settle(int64_t until);
+  void start(int64_t time);
+  Read* first_to_end() const;
+
+  Device device_;
+  VirtualClock* clock_;
+  std::deque<Read*> demand_, ahead_, done_;
+  std::vector<Read*> in_flight_;  // `finished` of each is known
+  int ahead_in_flight_ = 0;
+  int64_t bus_free_ = 0, busy_ = 0, busy_since_ = 0;
+};
+
+}  // namespace edgemoe
