@@ -5,7 +5,6 @@ T tokens, S MoE layers, E experts a layer, k experts a token, R requests.
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from ctypes import c_float, c_int32, c_void_p
 from pathlib import Path as File
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from engine.binding import bind
 from engine.errors import EngineError
 from engine.preload.predictor import About, Learned, Report
+from engine.recording.output import whole_file
 
 _FUNCTIONS = {
     "path_new": (c_void_p, (c_int32, c_int32, c_int32)),
@@ -69,13 +69,8 @@ class Path(Learned):
         return True
 
     def save(self, path: File, about: About) -> None:
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            partial.write_bytes(msgspec.json.format(msgspec.json.encode(_Saved(about, self.layers)), indent=1) + b"\n")
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise EngineError(f"{path} cannot be written ({error.strerror}); choose another folder") from None
+        with whole_file(path) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(_Saved(about, self.layers)), indent=1) + b"\n")
 
     @classmethod
     def load(cls, path: File, layers: int, experts: int, top_k: int) -> Path:

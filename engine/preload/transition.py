@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from engine.binding import bind
 from engine.errors import EngineError
 from engine.preload.predictor import About, Learned, Report
+from engine.recording.output import whole_file
 
 _TOLD = CFUNCTYPE(c_int32, c_double)
 _FUNCTIONS = {
@@ -68,13 +69,8 @@ class Transition(Learned):
         return arrays
 
     def save(self, path: Path, about: About) -> None:
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            save_file({name: array.astype(np.float16) for name, array in self.arrays().items()}, partial, metadata=_metadata(about))
-            partial.replace(path)
-        except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
-            raise EngineError(f"{path} cannot be written ({error}); choose another folder") from None
+        with whole_file(path) as file:
+            file.write(save({name: array.astype(np.float16) for name, array in self.arrays().items()}, _metadata(about)))
 
     @classmethod
     def load(cls, path: Path, layers: int, experts: int, top_k: int) -> Transition:
