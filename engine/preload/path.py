@@ -70,7 +70,7 @@ class Path(Learned):
 
     def save(self, path: File, about: About) -> None:
         with whole_file(path) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(_Saved(about, self.layers)), indent=1) + b"\n")
+            file.write(msgspec.json.encode(_Saved(about, self.layers)).replace(b'},"', b'},\n"') + b"\n")  # a line for each key
 
     @classmethod
     def load(cls, path: File, layers: int, experts: int, top_k: int) -> Path:
