@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.events import (
+    MISSES,
     PROTOCOL,
     TABLES,
     Applied,
@@ -117,7 +118,8 @@ class _Run:
         self.rows["tokens"].append((
             request, int(self.random.integers(4096)), tokens, Phase.PREFILL if prefill else Phase.DECODE, start, duration,
             spent[SpanKind.ATTENTION] + spent[SpanKind.SHARED], spent[SpanKind.ROUTER], spent[SpanKind.EXPERT], spent[SpanKind.STALL],
-            spent[SpanKind.HEAD], spent[SpanKind.SAMPLE], framework, spent[SpanKind.STALL], *(counts[outcome] for outcome in Outcome),
+            spent[SpanKind.HEAD], spent[SpanKind.SAMPLE], framework, spent[SpanKind.STALL],
+            counts[Outcome.HIT] + counts[Outcome.PRELOADED], counts[Outcome.PRELOADED], *(counts[Outcome[name.upper()]] for name in MISSES),
             evictions, demand, 0, 0, self.budget, sum(held.values()), held[2], 0, held[4], held[8], held[16], 4096 * (row + len(PROMPT)),
             float(bits), float(-self.random.exponential()),
         ))  # fmt: skip

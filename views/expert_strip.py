@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.events import Outcome, Residency
 from engine.recording.history import ExpertHistory
+from engine.recording.outcomes import is_hit
 from views.colors import mix
 from views.fonts import smaller
 from views.grid_shades import OUTCOMES
@@ -69,7 +70,7 @@ class ExpertStrip(Navigable, QWidget):
         times, outcomes = self.history.uses.column("time"), self.history.uses.column("outcome")
         low, high = np.searchsorted(times, self.window_)
         x, outcome = self.x_of(times[low:high]).astype(np.int64), outcomes[low:high]
-        order = np.lexsort((-outcome.astype(np.int64), x))
+        order = np.lexsort((-outcome.astype(np.int64), is_hit(outcome), x))
         pixels, first = np.unique(x[order], return_index=True)
         return pixels, outcome[order][first]
 
@@ -83,7 +84,8 @@ class ExpertStrip(Navigable, QWidget):
         index = index[:: max(1, len(index) // max(1, 2 * self.width()))]
         x0, x1 = self.x_of(np.maximum(stretches.start[index], start)), self.x_of(np.minimum(stretches.end[index], end))
         states, bits = stretches.state[index].tolist(), stretches.bits[index].tolist()
-        roles = [f"bits{width}" if state == Residency.RESIDENT else "loading" for state, width in zip(states, bits, strict=True)]
+        held = {Residency.LOADING: "loading", Residency.STAGED: "preloaded"}
+        roles = [held.get(state, f"bits{width}") for state, width in zip(states, bits, strict=True)]
         return list(zip(x0.tolist(), x1.tolist(), roles, strict=True))
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -101,7 +103,7 @@ class ExpertStrip(Navigable, QWidget):
             pixels, outcomes = self.ticks()
             for outcome in Outcome:  # one pen a colour
                 painter.setPen(QPen(QColor(getattr(theme, OUTCOMES[outcome][0])), 1))
-                top = 3 if outcome != Outcome.HIT else 7  # misses stand out by height too
+                top = 7 if outcome in (Outcome.HIT, Outcome.PRELOADED) else 3  # misses stand out by height too
                 for x in pixels[outcomes == outcome].tolist():
                     painter.drawLine(x, top, x, TICKS - 1)
         painter.setPen(QPen(QColor(theme.mark), 1))

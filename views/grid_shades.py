@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.events import WIDTHS, Outcome, Residency
 from engine.recording.grid import ExpertGrid
+from engine.recording.outcomes import is_hit
 from views.colors import mix, ramp
 from views.key import Key
 from views.theme import Theme
@@ -28,6 +29,7 @@ OUTCOMES = {
     Outcome.CAPACITY: ("capacity", "capacity miss"),
     Outcome.MISPREDICTED: ("mispredicted", "mispredicted"),
     Outcome.LATE: ("late", "preload too late"),
+    Outcome.PRELOADED: ("preloaded", "preloaded"),
 }
 """Role of the theme and name in a sentence."""
 
@@ -45,7 +47,7 @@ def count_range(accesses: np.ndarray, shape: tuple[int, int]) -> Counts:
     layer, expert = accesses["layer"].astype(np.int64), accesses["expert"].astype(np.int64)
     inside = (layer >= 0) & (layer < shape[0]) & (expert >= 0) & (expert < shape[1])
     flat = (layer * shape[1] + expert)[inside]
-    hit = accesses["outcome"][inside] == Outcome.HIT
+    hit = is_hit(accesses["outcome"][inside])
     size = shape[0] * shape[1]
     return Counts(np.bincount(flat, minlength=size).reshape(shape), np.bincount(flat[hit], minlength=size).reshape(shape))
 
@@ -69,7 +71,7 @@ def shade(mode: str, grid: ExpertGrid, counts: Counts) -> np.ndarray:
 def palette(mode: str, theme: Theme) -> list[str]:
     """Colours by index."""
     if mode == "residency":
-        return [theme.absent, theme.loading, theme.resident]
+        return [theme.absent, theme.loading, theme.resident, theme.preloaded]
     if mode == "bits":
         return [theme.absent, *(theme.bits(width) for width in WIDTHS)]
     if mode == "heat":
@@ -97,7 +99,9 @@ def legend(mode: str, theme: Theme, counts: Counts, widths: tuple[int, ...]) -> 
 def caption(mode: str, grid: ExpertGrid, counts: Counts, layer: int, expert: int) -> str:
     """What to write into a cell that is large enough, so that colour alone carries nothing."""
     if mode == "residency":
-        return {Residency.LOADING: "…", Residency.RESIDENT: str(grid.bits[layer, expert])}.get(int(grid.state[layer, expert]), "")
+        bits = str(grid.bits[layer, expert])
+        states = {Residency.LOADING: "…", Residency.RESIDENT: bits, Residency.STAGED: bits}
+        return states.get(int(grid.state[layer, expert]), "")
     if mode == "bits":
         return str(grid.bits[layer, expert] or "")
     uses = int(counts.uses[layer, expert])

@@ -7,21 +7,23 @@ from math import exp, isfinite
 import numpy as np
 
 from engine.events import BYTES_READ, MISSES, WIDTHS, Outcome, Phase, Residency
-from engine.recording.history import OUTCOME_NAMES, Account, Event
+from engine.recording.history import Account, Event
+from engine.recording.outcomes import OUTCOME_NAMES
 from engine.recording.recording import Recording
 from views.facts import Fact
 from views.grid_shades import OUTCOMES
 from views.parts import PARTS, parts_of
 from views.units import format_bytes, format_duration, format_read
 
-_CAUSES = tuple(outcome for outcome in Outcome if outcome != Outcome.HIT)
+_CAUSES = (Outcome.FIRST_TOUCH, Outcome.CAPACITY, Outcome.MISPREDICTED, Outcome.LATE)
 
 
 def state_of(recording: Recording, layer: int, expert: int) -> tuple[str, str]:
     """Role of the theme and text of an expert's state now."""
-    state, bits = Residency(min(int(recording.grid.state[layer, expert]), 2)), int(recording.grid.bits[layer, expert])
-    name = state.name.lower()
-    return f"bits{bits}" if state == Residency.RESIDENT and bits else name, name + (f" at {bits} bits" if bits else "")
+    state, bits = Residency(int(recording.grid.state[layer, expert])), int(recording.grid.bits[layer, expert])
+    name = "read ahead" if state == Residency.STAGED else state.name.lower()
+    role = {Residency.RESIDENT: f"bits{bits}" if bits else "resident", Residency.STAGED: "preloaded"}.get(state, name)
+    return role, name + (f" at {bits} bits" if bits else "")
 
 
 def facts_of_expert(recording: Recording, layer: int, expert: int, told: Account) -> tuple[Fact, ...]:
@@ -29,13 +31,16 @@ def facts_of_expert(recording: Recording, layer: int, expert: int, told: Account
     grid, stays = recording.grid, told.stay_tokens
     uses, even = int(grid.uses[layer].sum()), 1 / max(1, grid.shape[1])
     share = told.uses / uses if uses else float("nan")
+    hits = told.outcomes[Outcome.HIT] + told.outcomes[Outcome.PRELOADED]
+    ahead = told.outcomes[Outcome.PRELOADED]
     sizes = sorted(recording.model.record_bytes.items()) if recording.model else []
     return (
         Fact("Uses", f"{told.uses:,}", "Passes that used it: a decode token counts one, so does a whole prefill"),
         Fact("Last used", f"token {told.last_token}" if told.last_token >= 0 else "never", "Row of the token that used it last"),
-        Fact("Hit rate", _percent(told.hit_rate), f"{told.outcomes[Outcome.HIT]:,} hits of {told.uses:,} uses"),
+        Fact("Hit rate", _percent(told.hit_rate),
+             f"{hits:,} hits of {told.uses:,} uses" + (f", {ahead:,} because it was read ahead" if ahead else "")),
         Fact("Gate weight", _number(told.weight, 3), "Mean weight that the router gave it, over the tokens routed to it"),
-        Fact("Misses", "" if told.uses > told.outcomes[Outcome.HIT] else "none", "Uses that did not find it in memory, by cause",
+        Fact("Misses", "" if told.uses > hits else "none", "Uses that did not find it in memory, by cause",
              marked=_causes(told.outcomes), wide=True),
         Fact("Layer share", f"{_percent(share)} of uses, {_number(share / even, 2)} × an even share" if uses else "–",
              f"Its part of all uses in layer {layer}; evenly spread it would be {100 * even:.1f}%", wide=True),
@@ -63,7 +68,8 @@ def facts_of_token(recording: Recording, token: int) -> tuple[Fact, ...]:
         Fact("Phase", phase, f"Of request {int(row['request']) + 1}; {count} token{'s' * (count != 1)} in one pass"),
         Fact("Probability", _percent(exp(float(row["logprob"]))) if isfinite(row["logprob"]) else "–", "That the model gave this token"),
         Fact("Duration", format_duration(float(row["duration"])), "Of the whole pass" + (": the time to first token" if prefill else "")),
-        Fact("Hits", f"{outcomes[0]} of {sum(outcomes)}", "Experts found in memory, of those used"),
+        Fact("Hits", f"{outcomes[0]} of {sum(outcomes)}", "Experts found in memory, of those used"
+             + (f"; {row['preloaded']} because they were read ahead" if row["preloaded"] else "")),
         Fact("Misses", "" if sum(outcomes[1:]) else "none", "By cause", marked=_causes(tuple(outcomes)), wide=True),
         Fact("Read", format_read(read), "Bytes of expert weights read by this pass, on demand and ahead"),
         Fact("Average bits", _number(float(row["average_bits"]), 2), "Over the experts used by this pass"),
@@ -97,15 +103,16 @@ def token_text(recording: Recording, token: int) -> str:
 def line_of_event(event: Event) -> tuple[str, str]:
     """Role of the theme and text of one event of an expert."""
     if event.what == "used":
-        return _ROLES.get(event.outcome, "muted"), "used: hit" if event.outcome == "hit" else f"used: miss, {event.outcome}"
+        hit = {"hit": "hit", "preloaded": "hit, read ahead"}.get(event.outcome)
+        return _ROLES.get(event.outcome, "muted"), f"used: {hit or f'miss, {event.outcome}'}"
     width = f"bits{event.bits}" if event.bits in WIDTHS else "resident"
-    if event.what == "loaded":
+    if event.what in ("loaded", "read ahead", "loading"):
         took = f" in {format_duration(event.duration)}" if event.duration else ""
-        return width, f"loaded at {event.bits} bits{took}"
-    if event.what == "loading":
-        return "loading", f"loading at {event.bits} bits"
-    more = {"evicted": f", score {event.score:.3g}", "dropped": " before it was loaded", "unloaded": " with the model"}
-    return "absent", event.what + more[event.what]
+        odds = f", thought {100 * event.odds:.0f}% likely" if event.odds else ""
+        role = {"loaded": width, "read ahead": "preloaded"}.get(event.what, "loading")
+        return role, f"{event.what} at {event.bits} bits{took}{odds}"
+    more = {"evicted": f", score {event.score:.3g}", "dropped": " before it was loaded", "let go": " unused", "unloaded": " with the model"}
+    return "wasted" if event.what == "let go" else "absent", event.what + more[event.what]
 
 
 _SHORT = {"attention and other": "attention", "expert compute": "compute", "demand stall": "stall"}

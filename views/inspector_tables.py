@@ -16,7 +16,8 @@ from PySide6.QtWidgets import (
 )
 
 from engine.events import WIDTHS, Phase
-from engine.recording.history import OUTCOME_NAMES, Event
+from engine.recording.history import Event
+from engine.recording.outcomes import OUTCOME_NAMES
 from views.colors import mix
 from views.facts import SWATCH, draw_swatch
 from views.fonts import smaller

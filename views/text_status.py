@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.events import Phase
+from engine.events import BYTES_READ, MISSES, Phase
 from engine.recording.recording import Recording
-from views.text_tints import MISSES
 from views.units import format_duration, format_read
 
-BYTES = ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")
 LONGEST = 24  # characters of a piece that are shown
 
 
@@ -24,7 +22,7 @@ def token_line(recording: Recording, row: int) -> str:
         f"Token {row} {shown}",
         f"{took}, stall {format_duration(float(token['stall']))}",
         f"{counted(int(token['hits']), 'hit')}, {counted(sum(int(token[name]) for name in MISSES), 'miss', 'misses')}",
-        f"{format_read(sum(int(token[name]) for name in BYTES))} read",
+        f"{format_read(sum(int(token[name]) for name in BYTES_READ))} read",
         f"p {100 * np.exp(float(token['logprob'])):.3g}%",
     ))  # fmt: skip
 

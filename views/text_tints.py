@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from engine.events import Outcome, Phase
+from engine.events import MISSES, Phase
 from engine.recording.recording import Recording
 from views.colors import mix, ramp
 from views.key import Key
@@ -17,7 +17,6 @@ MODES = (
     ("latency", "Latency", "Tint tokens by the time they took"),
     ("misses", "Misses", "Tint tokens by how many of their experts had to be read"),
 )
-MISSES = tuple(outcome.name.lower() for outcome in Outcome if outcome != Outcome.HIT)  # columns of ``tokens``
 HUES = {"latency": "stall", "misses": "read"}  # roles of the theme
 UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3))
 STEPS = 25

@@ -19,13 +19,13 @@ KINDS = (
 )  # fmt: skip
 """Work of the token loop by shade; what no span names of a pass looks like the last."""
 WORK = ("attention", "shared", "router", "compute", "stall", "head", "head", "framework")  # role by shade
-READ = ("hit", "first_touch", "capacity", "mispredicted", "late")  # by Outcome
+READ = ("hit", "first_touch", "capacity", "mispredicted", "late", "preloaded")  # by Outcome
 SHADES = len(WORK)
 FRAMEWORK = SHADES - 1
 SHADE_OF = np.full(256, FRAMEWORK)  # by SpanKind, those of later versions too
 SHADE_OF[list(KINDS)] = np.arange(SHADES)
 DIM = 0.28  # share of the colour over the base where it recedes
-DIMMED = 16  # from a code to that of its receding colour
+DIMMED = 32  # from a code to that of its receding colour
 
 _FIRST = {"compute": 1, "layer": 1, "slot": 1 + len(WORK), "tokens": 1 + len(WORK) + len(READ)}
 

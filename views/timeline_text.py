@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.events import Phase, SpanKind
+from engine.events import MISSES, Phase, SpanKind
 from engine.recording.recording import Recording
 from views.grid_shades import OUTCOMES
 from views.timeline_shades import outcome_of
@@ -71,7 +71,7 @@ def token_told(recording: Recording, token: int) -> str:
     """One line about a whole pass."""
     row = recording.tokens.rows(token, token + 1)[0]
     prefill = row["phase"] == Phase.PREFILL
-    uses = sum(int(row[name]) for name in ("hits", "first_touch", "capacity", "mispredicted", "late"))
+    uses = sum(int(row[name]) for name in ("hits", *MISSES))
     parts = [f"Token {token}" + _quoted(recording, token)]
     if prefill:
         parts[0] += f", prefill of {_counted(int(row['tokens']), 'token')}"

@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def hits(odds: npt.NDArray[np.floating], experts: npt.NDArray[np.int16], count: int) -> npt.NDArray[np.int64]:
-    """How many of the ``experts`` [T, S, k] chosen, -1 for none, were by layer [S] among the ``count`` of the greatest ``odds`` [T, S, E]."""
+    """How many of the ``experts`` [T, S, k] chosen (-1: none) were among the ``count`` greatest ``odds`` [T, S, E], by layer [S]."""
     likeliest = np.argsort(-odds, axis=2, kind="stable")[:, :, :count]
     found: npt.NDArray[np.int64] = (likeliest[..., None] == experts[:, :, None, :]).any(axis=2).sum(axis=(0, 2))
     return found
@@ -35,4 +35,5 @@ def recall(
         odds = predictor.judge(request, np.array([length]), ahead)
         found += [hits(odds, request, count) for count in counts]
     chosen = (experts >= 0).sum(axis=(0, 2)).astype(np.float64)
-    return np.divide(found, chosen, out=np.full_like(found, np.nan), where=chosen > 0)
+    shares: Floats = np.divide(found, chosen, out=np.full_like(found, np.nan), where=chosen > 0)
+    return shares

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from engine.events import WIDTHS, Phase, Residency, SpanKind
-from engine.recording.history import OUTCOME_NAMES
+from engine.recording.outcomes import OUTCOME_NAMES
 from engine.recording.output import whole_file
 from engine.recording.recording import Recording
 from engine.recording.tracks import Tracks

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.events import Outcome, Residency
+from engine.events import Residency
+from engine.recording.outcomes import is_hit
 
 
 class ExpertGrid:
@@ -35,7 +36,7 @@ class ExpertGrid:
         if not len(index):
             return
         size = self.uses.size
-        hit = accesses["outcome"] == Outcome.HIT
+        hit = is_hit(accesses["outcome"])
         self.uses += np.bincount(index, minlength=size).reshape(self.shape)
         self.hits += np.bincount(index[hit], minlength=size).reshape(self.shape)
         self.misses += np.bincount(index[~hit], minlength=size).reshape(self.shape)

@@ -10,23 +10,20 @@ import numpy as np
 
 from engine.events import ACCESS, RESIDENCY, SPAN, TIME_COLUMN, Outcome, Residency, SpanKind
 from engine.recording.columns import Columns
+from engine.recording.outcomes import OUTCOME_NAMES, STATE_NAMES
 from engine.recording.recording import Recording
 from engine.recording.table import Table
 
-OUTCOME_NAMES = {
-    Outcome.HIT: "hit", Outcome.FIRST_TOUCH: "first touch", Outcome.CAPACITY: "capacity", Outcome.MISPREDICTED: "mispredicted",
-    Outcome.LATE: "late",
-}  # fmt: skip
-STATE_NAMES = {Residency.ABSENT: "evicted", Residency.LOADING: "loading", Residency.RESIDENT: "loaded"}
-
 _STRIDE = 1 << 14  # rows looked at in one go
+_LEFT = {Residency.LOADING: "dropped", Residency.STAGED: "let go"}  # what to become absent is called, by the state before
 
 
 class Event(NamedTuple):
-    """``time`` in ns, ``token`` row (-1: outside a pass), ``what``: used, loading, loaded, evicted, dropped before it was loaded, or
-    unloaded with the model.
+    """``time`` in ns, ``token`` row (-1: outside a pass), ``what``: used, loading, loaded, read ahead, evicted, let go unused after it was
+    read ahead, dropped before it was loaded, or unloaded with the model.
 
-    ``outcome`` is a name where used; ``duration`` the ns from asking to having where loaded; ``score`` the one that lost where evicted.
+    ``outcome`` is a name where used; ``duration`` the ns from asking to having where loaded or read ahead; ``score`` the one that lost
+    where evicted; ``odds`` the probability for which it was asked for ahead of its turn.
     """
 
     time: int
@@ -36,19 +33,20 @@ class Event(NamedTuple):
     outcome: str = ""
     duration: int = 0
     score: float = nan
+    odds: float = 0.0
 
 
 class Stretches(NamedTuple):
-    """How long one expert was in which state, in order, [n] each: ``start`` and ``end`` ns, ``state`` (Residency), ``bits``.
-
-    ``tokens`` were begun meanwhile. The last stretch goes on and ends with the recording.
+    """How long one expert was in which state, in order, [n] each: ``start`` and ``end`` ns, ``state`` (Residency), ``bits``, and the tokens
+    at its start and end, ``since`` and ``until``. The last stretch goes on and ends with the recording.
     """
 
     start: np.ndarray
     end: np.ndarray
     state: np.ndarray
     bits: np.ndarray
-    tokens: np.ndarray
+    since: np.ndarray
+    until: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ class Account:
     """One expert in numbers, over the whole session; nan where there was none.
 
     ``weight`` is the mean gate weight over the tokens routed to it. ``stay_ns`` and ``stay_tokens`` are the means of the stays in
-    memory that have ended, of the one that goes on where none has. ``read_ns`` is the mean of the reads.
+    memory that have ended, of the one that goes on where none has. Of the ``loads``, ``ahead`` were read ahead, and ``unused`` of these let
+    go without a use. ``read_ns`` is the mean of the reads.
     """
 
     uses: int
@@ -66,6 +65,8 @@ class Account:
     last_token: int  # -1: never used
     loads: int
     evictions: int
+    ahead: int
+    unused: int
     stay_ns: float
     stay_tokens: float
     reads: int
@@ -111,24 +112,30 @@ class ExpertHistory:
         time, token = self.changes.column("time"), self.changes.column("token")
         end = np.append(time[1:], max(self.recording.duration, int(time[-1]))) if len(time) else time
         later = np.append(token[1:], len(self.recording.tokens)) if len(token) else token
-        return Stretches(time, end, self.changes.column("state"), self.changes.column("bits"), later - token)
+        return Stretches(time, end, self.changes.column("state"), self.changes.column("bits"), token, later)
 
     def account(self) -> Account:
         """All of it in numbers."""
         uses, weights, routed = len(self.uses), self.uses.column("weight"), self.uses.column("tokens")
         outcomes = np.bincount(self.uses.column("outcome"), minlength=len(Outcome))
-        states, stays = self.changes.column("state"), self.stretches()
-        stayed = np.flatnonzero(states == Residency.RESIDENT)
-        ended = stayed[stayed < len(states) - 1]
-        counted = ended if len(ended) else stayed
+        states, times = self.changes.column("state"), self.stretches()
+        held = (states == Residency.RESIDENT) | (states == Residency.STAGED)
+        first, last = held & ~np.append(False, held[:-1]), held & ~np.append(held[1:], False)
+        begun, over = np.flatnonzero(first), np.flatnonzero(last)  # first and last row of each stay
+        ended = over < len(states) - 1
+        counted = ended if ended.any() else np.ones(len(over), bool)
+        gone = (states == Residency.ABSENT) & ~np.isnan(self.changes.column("score"))
+        lost, staged = over[ended], states == Residency.STAGED
         took = self.reads.column("duration")
         return Account(
-            uses=uses, outcomes=tuple(outcomes.tolist()), hit_rate=float(outcomes[Outcome.HIT] / uses) if uses else nan,
+            uses=uses, outcomes=tuple(outcomes.tolist()),
+            hit_rate=float(outcomes[[Outcome.HIT, Outcome.PRELOADED]].sum() / uses) if uses else nan,
             weight=float(np.average(weights, weights=routed)) if routed.sum() else nan,
             last_token=int(self.uses.column("token")[-1]) if uses else -1,
-            loads=len(stayed), evictions=int(((states == Residency.ABSENT) & ~np.isnan(self.changes.column("score")))[ended + 1].sum()),
-            stay_ns=float((stays.end - stays.start)[counted].mean()) if len(counted) else nan,
-            stay_tokens=float(stays.tokens[counted].mean()) if len(counted) else nan,
+            loads=len(begun), evictions=int((gone[lost + 1] & ~staged[lost]).sum()),
+            ahead=int(staged.sum()), unused=int((gone[lost + 1] & staged[lost]).sum()),
+            stay_ns=float((times.end[over] - times.start[begun])[counted].mean()) if len(over) else nan,
+            stay_tokens=float((times.until[over] - times.since[begun])[counted].mean()) if len(over) else nan,
             reads=len(took), read_bytes=int(self.reads.column("bytes").sum(dtype=np.int64)),
             read_ns=float(took.mean()) if len(took) else nan,
         )  # fmt: skip
@@ -162,7 +169,8 @@ class ExpertHistory:
         self.changes.append(rows)
 
     def _changed(self, limit: int) -> list[Event]:
-        first = max(0, len(self.changes) - 2 * limit - 1)  # two rows a load, and the one before that tells how long it took
+        # Two rows a load, three where it was read ahead, and the one before that tells how long it took.
+        first = max(0, len(self.changes) - 3 * limit - 1)
         columns = ("time", "token", "state", "bits", "score")
         time, token, state, bits, score = (self.changes.column(name, first).tolist() for name in columns)
         events = []
@@ -170,11 +178,15 @@ class ExpertHistory:
             before = state[row - 1] if row else None
             if now == Residency.LOADING and row < len(state) - 1:
                 continue
+            if now == Residency.RESIDENT and before == Residency.STAGED:
+                continue  # its use tells it
             event = Event(time[row], token[row], _name(STATE_NAMES, now), bits[row])
-            if now == Residency.RESIDENT and before == Residency.LOADING:
-                event = event._replace(duration=time[row] - time[row - 1])
+            if now == Residency.LOADING:
+                event = event._replace(odds=score[row])
+            elif now != Residency.ABSENT and before == Residency.LOADING:
+                event = event._replace(duration=time[row] - time[row - 1], odds=score[row - 1])
             elif now == Residency.ABSENT:
-                what = "unloaded" if isnan(score[row]) else "dropped" if before == Residency.LOADING else "evicted"
+                what = "unloaded" if isnan(score[row]) else _LEFT.get(before, "evicted") if before is not None else "evicted"
                 event = event._replace(what=what, score=score[row] if what == "evicted" else nan)
             events.append(event)
         return events[-limit:] if limit > 0 else []

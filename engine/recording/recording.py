@@ -47,7 +47,7 @@ class Recording:
     def __init__(self, path: Path | None = None) -> None:
         self._tables = {name: Table(name) for name in TABLES}
         self.tokens, self.spans, self.accesses = (self._tables[name] for name in ("tokens", "spans", "accesses"))
-        self.residency, self.samples = self._tables["residency"], self._tables["samples"]
+        self.residency, self.samples, self.predictions = (self._tables[name] for name in ("residency", "samples", "predictions"))
         self.model: ModelInfo | None = None
         self.machine: Machine | None = None
         self.version = ""

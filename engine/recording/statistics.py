@@ -8,6 +8,7 @@ from math import nan
 import numpy as np
 
 from engine.events import BYTES_READ, MISSES, Phase
+from engine.recording.foresight import recall_of
 from engine.recording.recording import Recording
 
 MB = 1e6
@@ -28,6 +29,9 @@ class Statistics:
     leaves pauses out. ``io_s`` counts time with at least one read in flight. ``resident_bytes``, ``budget_bytes``, ``kv_bytes``
     and ``rss`` are the newest; ``peak_resident_bytes`` is the most that the buffer held at any instant, as far as a sample tells it;
     ``major_faults`` and ``read_bytes`` grew by so much. MB are 1e6 bytes.
+    ``hits`` takes in ``preloaded``, which would have been misses: ``misses_covered`` is their share of these. ``recall`` is the share of
+    the k experts a router chose that were among the k thought likeliest, over the turns that were predicted. ``overlap`` is the share of
+    the time with a read in flight in which the token loop did not wait.
     """
 
     tokens: int = 0  # passes, each of which produced one new token
@@ -42,12 +46,15 @@ class Statistics:
     tpot_ms: float = nan
     tpot_p95_ms: float = nan
     hits: int = 0
+    preloaded: int = 0
     misses: int = 0
     hit_rate: float = nan  # 0..1
     first_touch: int = 0
     capacity: int = 0
     mispredicted: int = 0
     late: int = 0
+    misses_covered: float = nan  # 0..1
+    recall: float = nan  # 0..1
     evictions: int = 0
     demand_bytes: int = 0
     preload_useful_bytes: int = 0
@@ -63,6 +70,7 @@ class Statistics:
     stall_s: float = 0.0
     compute_s: float = 0.0  # experts
     io_s: float = 0.0
+    overlap: float = nan  # 0..1
     average_bits: float = nan  # over the experts used
     resident_bytes: float = nan
     peak_resident_bytes: float = nan
@@ -116,6 +124,8 @@ def _summary(recording: Recording, rows: slice | np.ndarray, samples: slice, who
     values: dict[str, int | float] = {}
     if len(tokens["start"]):
         values |= _totals(tokens) | _prefill(tokens) | _decode(tokens)
+        first, stop = (rows.start, rows.stop) if isinstance(rows, slice) else (int(rows[0]), int(rows[-1]) + 1)
+        values["recall"] = recall_of(recording, first, stop)
     values |= _memory(recording, tokens, samples, whole)
     return Statistics(**values)  # type: ignore[arg-type]
 
@@ -141,18 +151,20 @@ def _growth(values: np.ndarray, base: int) -> int:
 
 
 def _totals(tokens: dict[str, np.ndarray]) -> dict[str, int | float]:
-    names = ("hits", *MISSES, "evictions", *BYTES_READ)
+    names = ("hits", "preloaded", *MISSES, "evictions", *BYTES_READ)
     values: dict[str, int | float] = {name: int(tokens[name].sum(dtype=np.int64)) for name in names}
     misses = sum(values[name] for name in MISSES)
     used = uses_of(tokens)
     known = np.isfinite(tokens["average_bits"]) & (used > 0)
     if known.any():
         values["average_bits"] = float(np.average(tokens["average_bits"][known], weights=used[known]))
-    uses = values["hits"] + misses
+    uses, io, stall = values["hits"] + misses, float(tokens["io"].sum()), float(tokens["stall"].sum())
+    ahead = values["preload_useful_bytes"] + values["preload_wasted_bytes"]
     return values | {
         "tokens": len(tokens["start"]), "misses": misses, "hit_rate": values["hits"] / uses if uses else nan,
         "seconds": tokens["duration"].sum() / 1e9, "stall_s": tokens["stall"].sum() / 1e9, "compute_s": tokens["compute"].sum() / 1e9,
-        "io_s": tokens["io"].sum() / 1e9,
+        "io_s": io / 1e9, "overlap": max(0.0, 1 - stall / io) if io else nan,
+        "misses_covered": values["preloaded"] / max(1, values["preloaded"] + misses) if ahead else nan,
     }  # fmt: skip
 
 

@@ -136,8 +136,8 @@ class Replay:
     """One routing to be replayed with many settings. ``stop`` ends what is running, from another thread."""
 
     def __init__(self, routing: Routing, records: Records, costs: Costs) -> None:
-        if len(records.bits) != routing.shape.count:
-            raise EngineError(f"The routing is of {routing.shape.count} experts, the widths are of {len(records.bits)}")
+        if len(records.bits) != routing.shape.total:
+            raise EngineError(f"The routing is of {routing.shape.total} experts, the widths are of {len(records.bits)}")
         self._native = bind({
             "replay": (c_int32, (POINTER(_Tape), POINTER(_Setup), POINTER(c_int32), POINTER(_Outcomes))),
             "replay_size": (c_int64, (c_int32,)),
