@@ -370,7 +370,7 @@ def test_a_session_from_before_predictions(tmp_path: Path, monkeypatch: pytest.M
     """Recorded without their table and without the column of preloaded experts: they read as nothing, and all else is there."""
     path = tmp_path / "run.edgemoe"
     older = np.dtype([(name, TABLES["tokens"][name]) for name in TABLES["tokens"].names or () if name != "preloaded"])
-    messages = make_messages()
+    messages = list(make_messages())
     with monkeypatch.context() as before:
         before.setitem(TABLES, "tokens", older)
         before.setattr("engine.recording.session_file.TABLES", {name: dtype for name, dtype in TABLES.items() if name != "predictions"})
