@@ -6,11 +6,13 @@
 
 namespace edgemoe {
 
-// The expert leaves whose next use is expected to be worth least: worth 1 now, and kPatience times as much with every token it is away.
+// Keeping an expert is worth the read it saves at its next use less the rent of its room until then; the expert worth least leaves.
 //
-// That worth is learned from the stream itself, by temporal differences: what an expert turned out to be worth at its layer's turn is 1 where it
-// was used, else kPatience times what it is now thought to be worth at the next (Sutton 1988). A logistic model says it, of the expert's own past
-// (Habit) and of what the layers since have chosen (Context).
+// The rent is what the room earns with others, in reads a token. An expert that turns out not to pay it any longer will be given up, then to be
+// worth nothing; so an expert about which much will be known soon is worth keeping until then. (A restless bandit's index, Whittle 1988.) That
+// worth is learned from the stream itself, by temporal differences (Sutton 1988): at its layer's turn an expert was worth 1 where it was used, else
+// what it is now thought to be worth until the next. A logistic model says it, of the expert's own past (Habit) and of what the layers since
+// have chosen (Context).
 class Forecast : public Policy {
  public:
   explicit Forecast(Shape shape);
@@ -24,19 +26,22 @@ class Forecast : public Policy {
 
  private:
   void forget();
+  void appraise(int layer, const float* fresh);
   void learn(int layer);
+  void set_rent(const int64_t* bytes);
   void say(int layer, float* worth) const;
 
   Shape shape_;
   Habit habit_;
   Context context_;
+  float rent_;                             // of an expert's room, a token
+  int top_ = 0;                            // experts a token uses of a layer
   std::vector<float> scale_, shift_;       // [stages], of the habit's log odds
   std::vector<uint8_t> foretold_, heard_;  // [S]: whether the predictor spoke of the next turn; whether its last turn was of this token or the one before
   std::vector<float> odds_;                // [S, E], what it said
-  std::vector<float> used_, target_, own_target_, error_;  // [E], [E], [E], [stages, E]
+  std::vector<float> used_, worth_then_, own_worth_, said_, error_;  // [E] but the last two, which are [stages, E]
   std::vector<float> worth_;               // [S, E] where `last_` is the moment
   Moment last_{-1, -1};
-  int64_t pass_ = -1;
 };
 
 }  // namespace edgemoe

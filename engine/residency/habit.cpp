@@ -105,10 +105,10 @@ void Habit::weigh(int layer) {
 }
 
 void Habit::learned(std::vector<Learned>& out) {
-  out.push_back({"habit.rate", rate_.data(), rate_.size()});
-  out.push_back({"habit.weight", weight_.data(), weight_.size()});
-  out.push_back({"habit.slope", slope_.data(), slope_.size()});
-  out.push_back({"habit.bias", bias_.data(), bias_.size()});
+  out.push_back({"habit.rate", rate_.data(), rate_.size() * sizeof(float)});
+  out.push_back({"habit.weight", weight_.data(), weight_.size() * sizeof(float)});
+  out.push_back({"habit.slope", slope_.data(), slope_.size() * sizeof(float)});
+  out.push_back({"habit.bias", bias_.data(), bias_.size() * sizeof(float)});
 }
 
 }  // namespace edgemoe

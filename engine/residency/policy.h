@@ -2,6 +2,7 @@
 //
 // S MoE layers, E experts a layer; an expert's number is layer * E + expert; N = S * E.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,11 +21,11 @@ struct Moment {
   int layer = 0;
 };
 
-// Numbers that a policy has learned, to be kept and given back to another of the same shape.
+// Memory that a policy keeps what it learned in: to be saved as it is, and put back into another of the same shape.
 struct Learned {
   const char* name;
-  float* values;
-  size_t count;
+  void* memory;
+  size_t bytes;
 };
 
 // Sees every use and every load, and scores the experts when room is needed; the highest score leaves first, among equals the lowest number.
