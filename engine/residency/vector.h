@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+// A library is resolved before the sanitizer of threads is ready, which ends it.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define EDGEMOE_WIDEST __attribute__((target_clones("avx2", "default")))
 #else
 #define EDGEMOE_WIDEST

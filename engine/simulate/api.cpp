@@ -1,5 +1,8 @@
 // The functions that engine/simulate/replay.py calls.
+#include <algorithm>
+
 #include "simulate/replay.h"
+#include "simulate/stack.h"
 
 using namespace edgemoe;
 
@@ -36,6 +39,14 @@ static Tape tape_of(const TapeView& v) { return {{v.layers, v.experts_a_layer}, 
 int64_t edgemoe_replay_size(int32_t which) {
   const int64_t sizes[] = {sizeof(TapeView), sizeof(SetupView), sizeof(Outcomes)};
   return which >= 0 && which < 3 ? sizes[which] : -1;
+}
+
+// Hits of LRU with room for 0 to N experts, into `hits` [N + 1]; returns the uses that there were.
+int64_t edgemoe_lru_hits(const TapeView* view, int64_t* hits) {
+  int64_t uses = 0;
+  const std::vector<int64_t> all = lru_hits(tape_of(*view), &uses);
+  std::copy(all.begin(), all.end(), hits);
+  return uses;
 }
 
 // 1: done; 0: `stopped` was set; -1: there is no such policy.

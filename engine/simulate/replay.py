@@ -132,6 +132,17 @@ class Replayed:
         return self.stall_ns / max(1, self.tokens) / 1e6
 
 
+def lru_curve(routing: Routing) -> npt.NDArray[np.float64]:
+    """The hit rate of LRU with room for 0 to N experts of one size, [N + 1], from one pass (stack.h)."""
+    native = bind({"lru_hits": (c_int64, (POINTER(_Tape), c_void_p))})
+    tape, kept = _tape_of(routing)
+    hits = np.zeros(routing.shape.total + 1, np.int64)
+    uses = native.lru_hits(byref(tape), hits.ctypes.data)
+    del kept
+    curve: npt.NDArray[np.float64] = hits / max(1, uses)
+    return curve
+
+
 class Replay:
     """One routing to be replayed with many settings. ``stop`` ends what is running, from another thread."""
 
@@ -201,4 +212,4 @@ def _replayed(out: _Outcomes) -> Replayed:
     )  # fmt: skip
 
 
-__all__ = ["ORACLE", "POLICIES", "Cell", "Records", "Replay", "Replayed"]
+__all__ = ["ORACLE", "POLICIES", "Cell", "Records", "Replay", "Replayed", "lru_curve"]

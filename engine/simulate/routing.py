@@ -116,9 +116,9 @@ def checked(
     Raises:
         EngineError: a shape, type or value that no routing has.
     """
-    chosen = _whole(source, "experts", experts, 3)
+    chosen = _whole(source, "experts", experts, 3).astype(np.int64)
     sizes = _whole(source, "lengths", lengths, 1).astype(np.int64)
-    uses = no_uses() if prefill is None else _whole(source, "prefill", prefill, 2)
+    uses = no_uses() if prefill is None else _whole(source, "prefill", prefill, 2).astype(np.int64)
     tokens, layers, top_k = chosen.shape
     if not layers or not top_k:
         raise EngineError(f"{source}: experts is {list(chosen.shape)}; record at least one layer and one expert a token")

@@ -57,7 +57,7 @@ def write_routing(routing: Routing, path: Path) -> int:
 
 def _read_npz(path: Path, expert_count: int | None) -> Routing:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # opened here, since it leaves a damaged one open
             arrays = {name: file[name] for name in ("experts", "lengths", "expert_count", "prefill", "weights", "softmax") if name in file}
     except _BROKEN as error:
         reason = str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,17 @@
+// The hit rate of LRU with every number of experts in memory, from one pass over a routing.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "simulate/replay.h"
+
+namespace edgemoe {
+
+// Hits of decoded tokens with room for 0 to N experts of one size, [N + 1]; the last is of all that were ever seen before.
+//
+// LRU keeps with more room what it keeps with less, so that a use hits wherever the room is at least its stack distance: how many experts were
+// used since its own last use, itself counted (Mattson et al. 1970). All of a layer's experts are looked up before any of them counts as used, as
+// in the engine.
+std::vector<int64_t> lru_hits(const Tape& tape, int64_t* uses);
+
+}  // namespace edgemoe
