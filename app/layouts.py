@@ -8,9 +8,10 @@ from PySide6.QtCore import QByteArray, Qt
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabWidget, QWidget
 
-VERSION = 1  # of the arrangement: a layout saved under another one is not restored
+VERSION = 2  # of the arrangement: a layout saved under another one is not restored
 LEFT, MIDDLE, RIGHT = ("text", "tuning"), ("grid", "timeline"), ("latency", "cache", "memory")
-TABBED = ("tuning", "inspector")
+TABBED = {"tuning": ("inspector",), "cache": ("prediction",), "latency": ("whatif",)}
+"""In front, and behind it."""
 _WIDTHS = (27, 43, 30)
 _HEIGHTS = {"text": 62, "tuning": 38, "grid": 50, "timeline": 50, "latency": 36, "cache": 32, "memory": 32}
 
@@ -52,15 +53,18 @@ class DockArea(QMainWindow):
         for column in columns:
             for above, below in zip(column, column[1:], strict=False):
                 self.splitDockWidget(above, below, Qt.Orientation.Vertical)
-        front, back = (self.docks.get(key) for key in TABBED)
-        if front is not None and back is not None:
-            self.tabifyDockWidget(front, back)
-        elif back is not None:
-            self.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, back)
+        for key, others in TABBED.items():
+            front = self.docks.get(key)
+            for back in filter(None, (self.docks.get(other) for other in others)):
+                if front is None:
+                    self.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, back)
+                else:
+                    self.tabifyDockWidget(front, back)
         for dock in self.docks.values():
             dock.show()
-        if front is not None:
-            front.raise_()
+        for key in TABBED:
+            if key in self.docks:
+                self.docks[key].raise_()
         heads = [column[0].objectName() for column in columns]
         self._proportion(dict(zip(heads, _WIDTHS, strict=False)), Qt.Orientation.Horizontal, self.width())
         for keys in (LEFT, MIDDLE, RIGHT):

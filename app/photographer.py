@@ -115,8 +115,8 @@ class Photographer:
         begin, end = int(starts[first]), int(starts[last])
         self.window.selection.pick(start=begin, end=end, token=first + 3, layer=layer, expert=expert)
         self.window.selection.show((begin - (end - begin) // 10, end + (end - begin) // 10))
-        if "inspector" in self.window.area.docks:
-            self.window.area.docks["inspector"].raise_()
+        for key in ("inspector", "prediction", "whatif"):
+            self.window.area.docks[key].raise_()
 
     def _keep(self, name: str, write: Callable[[Path, Path, jobs.Report], None]) -> Path:
         recording, path = self.window.live.recording, self._out / name

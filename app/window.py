@@ -317,8 +317,12 @@ class Window(QMainWindow):
         budget, wanted = self.shown.budget, self.tuning.values["budget"]
         limits = (budget.least, budget.full) if budget else None
         granted = budget.granted if budget else wanted
-        if (self.tuning.budget_range, self.tuning.effective.get("budget")) != (limits, granted):
-            self.tuning.budget_range = limits
+        model = self.shown.model
+        # One token uses k of every layer's E experts: that share of all experts, whatever their widths.
+        cycle = budget.full * model.top_k // model.experts if budget and model else 0
+        known = (self.tuning.budget_range, self.tuning.cycle, self.tuning.effective.get("budget"))
+        if known != (limits, cycle, granted):
+            self.tuning.budget_range, self.tuning.cycle = limits, cycle
             self.tuning.accept("budget", wanted, granted)
 
     # --- files dropped, end

@@ -9,6 +9,7 @@ from views.inspector import InspectorPanel
 from views.latency import LatencyPanel
 from views.memory import MemoryPanel
 from views.panel import Panel
+from views.prediction import PredictionPanel
 from views.readouts import Readouts
 from views.selection import Selection
 from views.text import TextPanel
@@ -16,8 +17,11 @@ from views.theme import Theme
 from views.timeline import TimelinePanel
 from views.tuning import TuningPanel
 from views.tuning_model import TuningModel
+from views.whatif import WhatIfPanel
 
-PANELS = (TextPanel, GridPanel, TimelinePanel, LatencyPanel, CachePanel, MemoryPanel, TuningPanel, InspectorPanel)
+PANELS = (
+    TextPanel, GridPanel, TimelinePanel, LatencyPanel, CachePanel, PredictionPanel, WhatIfPanel, MemoryPanel, TuningPanel, InspectorPanel,
+)  # fmt: skip
 
 
 def build_panels(recording: Recording, selection: Selection, settings: TuningModel, theme: Theme) -> dict[str, Panel]:

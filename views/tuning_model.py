@@ -22,6 +22,7 @@ class TuningModel(QObject):
         self.effective: dict[str, Value] = {}
         self.choices: dict[str, tuple[Value, ...]] = {setting.name: setting.choices for setting in SETTINGS}
         self.budget_range: tuple[int, int] | None = None  # smallest that works and all experts, in bytes at the width in use
+        self.cycle = 0  # bytes of one token's experts in all layers, at the width in use; 0: not known
         self.read_only = False  # a reopened session is shown
 
     def request(self, name: str, value: Value) -> None:

@@ -207,6 +207,9 @@ class Row(QWidget):
             parts.append(f"= {describe(self.setting, effective)}{'' if limits else ' in force'}")
         if limits:
             parts.append(f"{format_bytes(limits[0])} to {format_bytes(limits[1])}")
+        if limits and isinstance(effective, int) and limits[0] <= effective < self._model.cycle:
+            parts.append(f"⚠ under one token cycle: every token uses more experts than fit, so LRU hits nothing; "
+                         f"{format_bytes(self._model.cycle)} holds them")  # fmt: skip
         self._note.setText(" · ".join(parts))
         self._note.setVisible(bool(parts))
 

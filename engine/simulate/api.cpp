@@ -32,6 +32,7 @@ struct SetupView {
   double bandwidth;
   int64_t latency, wake, lanes, layer_ns, token_ns;
   const int64_t* expert_ns;  // by width
+  int32_t* misses;           // by token, or null
 };
 
 static Tape tape_of(const TapeView& v) { return {{v.layers, v.experts_a_layer}, v.top_k, v.experts, v.lengths, v.requests, v.prefill, v.prefill_uses}; }
@@ -64,6 +65,7 @@ int32_t edgemoe_replay(const TapeView* view, const SetupView* s, const int32_t* 
     setup.costs.experts[w] = s->expert_ns[w];
   }
   setup.wanted = s->wanted;
+  setup.misses = s->misses;
   setup.initial = s->initial;
   setup.initial_count = s->initial_count;
   setup.expected = s->expected;

@@ -32,19 +32,20 @@ class Costs:
         return replace(self, device=device, lanes=min(self.lanes, device.queue_depth))
 
 
-def calibrated(recording: Recording, device: Device = NATIVE) -> Costs:
-    """What the decoded tokens of a recorded session cost; ``device`` is what its storage was slowed down to.
+def calibrated(recording: Recording, device: Device = NATIVE, newest: int = 4000) -> Costs:
+    """What the ``newest`` passes of a recorded session cost; ``device`` is what its storage was slowed down to.
 
     Native storage is told as it was seen: bytes by the time in which reads were in flight, and what a read took beyond that.
 
     Raises:
         EngineError: it holds no decoded token.
     """
-    tokens, model = recording.tokens.rows(), recording.model
+    first = max(recording.tokens.search("start", recording.loaded), len(recording.tokens) - newest)
+    tokens, model = recording.tokens.rows(first), recording.model
     decoded = tokens[tokens["phase"] == Phase.DECODE]
     if model is None or not len(decoded):
         raise EngineError("The session to calibrate by holds no decoded token; record a request of more than one new token")
-    spans = recording.spans.rows()
+    spans = recording.spans.rows(recording.spans.search("start", int(tokens["start"][0])))
     layers = decoded["attention"].astype(np.float64) + decoded["router"]
     rest = decoded["head"].astype(np.float64) + decoded["sampling"] + decoded["framework"]
     experts = spans[(spans["kind"] == SpanKind.EXPERT) & (spans["token"] > 0)]

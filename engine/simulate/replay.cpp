@@ -88,6 +88,10 @@ bool replay(const Tape& tape, const Setup& setup, const volatile int32_t* stoppe
     clock.pass(setup.costs.token);
     records.reached = records.now();
     if (phase != DECODE) return;
+    if (setup.misses != nullptr) {
+      const int64_t* uses = records.totals.outcomes;
+      setup.misses[out->tokens] = int32_t(uses[FIRST_TOUCH] + uses[CAPACITY] + uses[MISPREDICTED] + uses[LATE]);
+    }
     count(records.totals, *out);
     out->ns += clock.now() - began;
   };

@@ -43,6 +43,7 @@ struct Setup {
   const int32_t* initial = nullptr;  // experts that are resident to begin with
   int initial_count = 0;
   const double* expected = nullptr;  // [N], what the policy is told to expect, or null
+  int32_t* misses = nullptr;       // [T], filled in: of each decoded token, or null
   const Tape* heard = nullptr;       // routing that the policy hears before, or null
 };
 

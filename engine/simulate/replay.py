@@ -36,6 +36,7 @@ class _Setup(Structure):
         ("budget", c_int64), ("bits", c_void_p), ("bytes", c_void_p), ("wanted", c_void_p), ("initial", c_void_p), ("expected", c_void_p),
         ("heard", POINTER(_Tape)), ("bandwidth", c_double),
         *((name, c_int64) for name in ("latency", "wake", "lanes", "layer_ns", "token_ns")), ("expert_ns", c_void_p),
+        ("misses", c_void_p),
     ]  # fmt: skip
 
 
@@ -101,6 +102,7 @@ class Replayed:
     ns: int
     stall_ns: int
     peak_bytes: int
+    misses: npt.NDArray[np.int32]  # of each token
 
     @property
     def hit_rate(self) -> float:
@@ -178,7 +180,7 @@ class Replay:
         bits, sizes = np.array(self._widths, np.int32), np.array([self.records.bytes_by_bits[b] for b in self._widths], np.int64)
         expert_ns = np.array([costs.expert_ns.get(b, 0) for b in self._widths], np.int64)
         initial = np.ascontiguousarray(cell.initial, np.int32)
-        device, out = costs.device, _Outcomes()
+        device, out, misses = costs.device, _Outcomes(), np.zeros(routing.tokens, np.int32)
         setup = _Setup(
             policy=policy.encode(), predictor=cell.predictor.handle if cell.predictor else None, clairvoyant=cell.clairvoyant,
             depth=cell.depth if cell.predictor or cell.clairvoyant else 0, width=cell.width or cell.depth * routing.top_k,
@@ -186,14 +188,14 @@ class Replay:
             bytes=sizes.ctypes.data, wanted=self._wanted.ctypes.data, initial=initial.ctypes.data,
             expected=None if cell.expected is None else cell.expected.ctypes.data, bandwidth=device.bandwidth,
             latency=int(device.latency * 1e9), wake=costs.wake_ns, lanes=costs.lanes, layer_ns=costs.layer_ns, token_ns=costs.token_ns,
-            expert_ns=expert_ns.ctypes.data,
+            expert_ns=expert_ns.ctypes.data, misses=misses.ctypes.data,
         )  # fmt: skip
         if heard is not None:
             setup.heard.contents = heard
         done = self._native.replay(byref(self._tape), byref(setup), byref(self._stopped), byref(out))
         del kept
         assert done >= 0, "the policy is known"
-        return _replayed(out) if done else None
+        return _replayed(out, misses) if done else None
 
 
 def _tape_of(routing: Routing) -> tuple[_Tape, list[object]]:
@@ -204,11 +206,11 @@ def _tape_of(routing: Routing) -> tuple[_Tape, list[object]]:
     return _Tape(*routing.shape, routing.top_k, len(lengths), *arrays, len(prefill)), [experts, lengths, prefill]
 
 
-def _replayed(out: _Outcomes) -> Replayed:
+def _replayed(out: _Outcomes, misses: npt.NDArray[np.int32]) -> Replayed:
     uses = {outcome: int(out.uses[outcome]) for outcome in Outcome}
     return Replayed(
         out.tokens, uses, out.demand_bytes, out.useful_bytes, out.wasted_bytes, out.guessed, out.guessed_right, out.evictions, out.ns,
-        out.stall_ns, out.peak_bytes,
+        out.stall_ns, out.peak_bytes, misses,
     )  # fmt: skip
 
 
