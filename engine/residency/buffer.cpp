@@ -8,6 +8,7 @@ Buffer::Buffer(Shape shape, std::vector<Width> widths, int64_t budget, Policy* p
     : shape_(shape), widths_(std::move(widths)), policy_(policy), slab_(slab), told_(records), budget_(budget) {
   const size_t n = size_t(shape.count());
   held_.resize(n);
+  kept_.resize(n);
   by_width_.resize(widths_.size());
   records_.resize(n);
   slot_.resize(n, -1);
@@ -85,11 +86,6 @@ int Buffer::staged_for_later(Moment at) const {
   return count;
 }
 
-double Buffer::score(int32_t e, Moment at) {
-  policy_->scores(at, held_.data(), scores_.data());
-  return scores_[e];
-}
-
 // Evicts the residents of the highest scores until `room` bytes hold the others, or nobody where that cannot be.
 bool Buffer::evict_until(int64_t room, Moment at) {
   if (resident_ <= room) return true;
@@ -101,7 +97,9 @@ bool Buffer::evict_until(int64_t room, Moment at) {
       evictable += held_[e];
     }
   if (resident_ - evictable > room) return false;
-  policy_->scores(at, held_.data(), scores_.data());
+  // What is read ahead is none of the policy's business, lest its choice depend on the clock.
+  for (int32_t e = 0; e < shape_.count(); ++e) kept_[e] = staging_[e] ? 0 : held_[e];
+  policy_->scores(at, kept_.data(), scores_.data());
   while (resident_ > room) {
     size_t worst = 0;
     for (size_t i = 1; i < candidates_.size(); ++i)

@@ -80,7 +80,6 @@ class Buffer {
   int64_t most_over() const { return most_over_; }  // the most by which held or committed bytes ever passed the budget: 0
   const int64_t* bytes_by_width() const { return by_width_.data(); }
   int64_t evictions() const { return evictions_; }
-  double score(int32_t e, Moment at);
 
   // For the kernels: where the record of each expert in memory lies, 0 for others, and the place of its width.
   const uint64_t* records() const { return records_.data(); }
@@ -103,7 +102,7 @@ class Buffer {
   int64_t budget_, cap_ = 0, resident_ = 0, staged_ = 0, peak_ = 0, most_over_ = 0, evictions_ = 0, wasted_ = 0;
   int remembered_ = 0;
   std::deque<int32_t> evicted_;  // the last first
-  std::vector<int64_t> held_, by_width_;
+  std::vector<int64_t> held_, kept_, by_width_;
   std::vector<uint64_t> records_;
   std::vector<int> slot_;
   std::vector<uint8_t> state_, width_, pinned_, staging_;

@@ -48,7 +48,8 @@ class Policy {
   // The predictor's probabilities [E] that the experts of `layer` are chosen at its next turn.
   virtual void predicted(int layer, const float* odds) { (void)layer, (void)odds; }
 
-  // How evictable each expert is, [N]; `bytes` [N] is what loading each again would read. Entries of absent experts are not looked at.
+  // How evictable each expert is, [N]; `bytes` [N] is what loading each resident again would read, 0 for the others, whose scores are
+  // not looked at.
   virtual void scores(Moment at, const int64_t* bytes, double* out) = 0;
 
   // What it learned so far, where it lies.

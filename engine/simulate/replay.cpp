@@ -60,7 +60,7 @@ bool replay(const Tape& tape, const Setup& setup, const volatile int32_t* stoppe
   if (setup.policy == "oracle") look_up_next(tape, next, first);
   const std::unique_ptr<Policy> policy =
       setup.policy == "oracle" ? std::make_unique<Belady>(shape, &next, first) : policy_named(setup.policy, shape);
-  if (setup.heard != nullptr) hear(*policy, *setup.heard);
+  if (setup.heard != nullptr && setup.policy != "oracle") hear(*policy, *setup.heard);
   if (setup.expected != nullptr) policy->expect(setup.expected);
   int64_t tokens = 0;
   for (int r = 0; r < tape.requests; ++r) tokens += tape.lengths[r];
