@@ -1,6 +1,7 @@
-// The functions that engine/preload/transition.py and path.py call.
+// The functions that engine/preload/transition.py and path.py call, and those by which any predictor is tried.
 #include <algorithm>
 
+#include "preload/gate.h"
 #include "preload/path.h"
 #include "preload/transition.h"
 
@@ -30,6 +31,9 @@ void edgemoe_path_add(Path* p, int32_t level, int32_t layer, const int32_t* key,
                       int32_t count) {
   p->add(level, layer, key, length, seen, experts, counts, count);
 }
+
+Predictor* edgemoe_gate_new(int32_t layers, int32_t experts, int32_t top_k) { return new Gate({layers, experts}, top_k); }
+void edgemoe_gate_hand(Predictor* gate, int32_t layer, int32_t ahead, const float* scores) { static_cast<Gate*>(gate)->hand(layer, ahead, scores); }
 
 void edgemoe_predictor_free(Predictor* p) { delete p; }
 void edgemoe_predictor_begin_request(Predictor* p) { p->begin_request(); }
