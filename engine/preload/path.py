@@ -98,14 +98,14 @@ class Path(Learned):
             for level, name in enumerate(_LEVELS):
                 for key, followed in getattr(tables, name).items():
                     numbers = np.array(key.replace("|", " ").split(), np.int32)
-                    chosen = np.array([e for e in followed if e >= 0], np.int32)
-                    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < self.shape[1]):
-                        raise ValueError(f"expert {chosen.max()} of layer {layer}")
-                    counts = np.array([followed[int(e)] for e in chosen], np.float32)
+                    seen = followed.get(-1, 0)
+                    counts = {e: count for e, count in followed.items() if e != -1}
+                    if not all(0 <= e < self.shape[1] and 0 <= count <= seen for e, count in counts.items()):
+                        raise ValueError(f"after {key!r} layer {layer} cannot have chosen {counts}")
+                    chosen, often = np.array(list(counts), np.int32), np.array(list(counts.values()), np.float32)
                     self._native.path_add(
-                        self._own, level, layer, numbers.ctypes.data, len(numbers), followed.get(-1, 0), chosen.ctypes.data,
-                        counts.ctypes.data, len(chosen),
-                    )  # fmt: skip
+                        self._own, level, layer, numbers.ctypes.data, len(numbers), seen, chosen.ctypes.data, often.ctypes.data, len(counts)
+                    )
 
 
 def _counted(experts: npt.NDArray[np.int16], lengths: npt.NDArray[np.int64], layer: int) -> _Layer:
