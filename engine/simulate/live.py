@@ -86,7 +86,9 @@ class LiveRouting:
                 break  # of a pass under way
 
     def _put(self, rows: np.ndarray) -> None:
-        rows = rows[rows["token"] >= self._first]
+        # The accesses of a model before may end in the same instant as this one was loaded.
+        fits = (rows["layer"] < self._experts.shape[1]) & (rows["expert"] < self._expert_count)
+        rows = rows[(rows["token"] >= self._first) & fits]
         place = self._place[rows["token"] - self._first]
         told = (place >= 0) & (rows["rank"] < self._experts.shape[2])
         where = place[told], rows["layer"][told], rows["rank"][told]

@@ -17,7 +17,7 @@ import pytest
 import main
 from app.demo import PROJECT
 from app.headless import FIGURES
-from engine.events import Outcome, Phase
+from engine.events import BYTES_READ, Outcome, Phase
 from engine.recording.exports import export
 from engine.recording.output import part_of
 from engine.recording.recording import Recording
@@ -98,7 +98,7 @@ sys.exit(status or 'torch' in sys.modules or 'PySide6' in sys.modules)
 
 def test_run_writes_a_trace(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = tmp_path / "t.json.gz"
-    assert main.main(["run", "--model", str(model), "--tokens", "5", "--trace", str(trace), "--json"]) == 0
+    assert main.main(["run", "--model", str(model), "--tokens", "5", "--predictor", "none", "--trace", str(trace), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     reads = [event for event in events if event.get("cat") == "read"]
@@ -127,7 +127,8 @@ def test_report_recording_and_exports_tell_the_same(model: Path, tmp_path: Path,
     assert report["hit_rate"] == pytest.approx(rows["hits"].sum() / (rows["hits"].sum() + misses))
     assert report["decode_tok_s"] == pytest.approx(len(decode) / (decode["duration"].sum() / 1e9))
     assert report["prefill_s"] == pytest.approx(rows["duration"][rows["phase"] == Phase.PREFILL].sum() / 1e9)
-    assert told.mb_per_token == pytest.approx(decode["demand_bytes"].mean() / 1e6)
+    read = sum(decode[name] for name in BYTES_READ)
+    assert told.mb_per_token == pytest.approx(read.mean() / 1e6)
     assert told.average_bits == 4
     for key, column in (("stall_s", "stall"), ("compute_s", "compute"), ("io_s", "io")):
         assert report[key] == pytest.approx(rows[column].sum() / 1e9)
