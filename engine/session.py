@@ -215,7 +215,9 @@ class Session:
         return self._plan.bits[expert] if self._plan else int(self.values["bits"])
 
     def close(self) -> None:
-        """End the threads and let go of the model."""
+        """End the threads and let go of the model; what was still being read is told."""
+        self.stream.quiesce()
+        self.flush()
         self.stream.close()
         self.loader.close()
         self.network.close()

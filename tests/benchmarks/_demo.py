@@ -30,7 +30,7 @@ def prompts(kind: str, count: int) -> list[str]:
 
 def open_session(store: Store, emit: Emit | None = None, recording: bool = True, **values: Any) -> Session:
     """A session that never stops early."""
-    return Session(store, {"ignore_eos": True} | values, load_devices(), emit, recording)
+    return Session(store, {"ignore_eos": True} | values, load_devices(), emit, recording, demo_model_path())
 
 
 def generate(session: Session, prompt: str = PROMPT) -> list[int]:

@@ -1,4 +1,4 @@
-"""Output never depends on residency: the same token ids at every budget, policy and storage device. Exit status 1 where not."""
+"""Output never depends on residency: the same token ids at every budget, policy, predictor, depth and device. Exit status 1 where not."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import time
 
 from _demo import demo_store, generate, open_session
 
-from engine.residency import POLICIES
+from engine.residency import DEFAULT, POLICIES
 
 BITS, TOKENS, SEED = 4, 200, 7
 BUDGETS = ("10%", "25%", "50%", "100%")
 DEVICES = ("native", "emmc-5.1")
+CASES = (*((policy, "none", "auto") for policy in POLICIES), *((DEFAULT, predictor, depth) for predictor, depth in (
+    ("auto", "auto"), ("gate", "1"), ("gate", "2"), ("transition", "1"), ("transition", "4"), ("transition", "8"), ("path", "1"),
+)))  # fmt: skip
 
 
 def main() -> int:
@@ -22,17 +25,18 @@ def main() -> int:
     for device in DEVICES:
         for budget in BUDGETS:
             line = []
-            for policy in POLICIES:
+            for policy, predictor, depth in CASES:
                 session = open_session(
-                    store, bits=BITS, budget=budget, eviction=policy, device=device, max_tokens=TOKENS, seed=SEED, verify=True
-                )
-                ids = generate(session)
+                    store, bits=BITS, budget=budget, eviction=policy, predictor=predictor, preload_depth=depth, device=device,
+                    max_tokens=TOKENS, seed=SEED, verify=True,
+                )  # fmt: skip
+                ids, evictions = generate(session), session.buffer.evictions
                 session.close()
                 wanted = wanted or ids
                 different += ids != wanted
-                line.append(f"{policy}: {_verdict(ids, wanted)}, {session.buffer.evictions} evictions")
+                line.append(f"{policy}, {predictor} {depth}: {_verdict(ids, wanted)}, {evictions} evictions")
             print(f"{device:>8} {budget:>4}  {'; '.join(line)}", flush=True)
-    runs = len(DEVICES) * len(BUDGETS) * len(POLICIES)
+    runs = len(DEVICES) * len(BUDGETS) * len(CASES)
     print(f"{len(set(wanted))} distinct ids; {runs - different} of {runs} runs identical ({time.perf_counter() - began:.0f} s)")
     return 1 if different or len(wanted) != TOKENS else 0
 

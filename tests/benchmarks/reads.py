@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from _demo import demo_model_path, demo_store, generate, open_session
 
-from engine.events import SPAN, TOKEN, Batch, Filled, SpanKind
+from engine.events import SPAN, TOKEN, Batch, Filled, Outcome, SpanKind
 from engine.monitor import kernel_read_bytes
 from engine.residency.usage import Usage
 from engine.store.format import experts_file
@@ -42,11 +42,12 @@ def main() -> int:
         spans = np.concatenate([np.frombuffer(t.get("spans", b""), SPAN) for t in tables])
         reads = spans[spans["kind"] == SpanKind.READ]
         filled = sum(notice.bytes for notice in notices if isinstance(notice, Filled))
-        off = by_kernel / (demand + filled) - 1
+        ahead = int(reads["bytes"][reads["outcome"] == Outcome.PRELOADED].sum())
+        off = by_kernel / (demand + ahead + filled) - 1
         pages = sum(map(cached_pages, files))
-        wrong += abs(off) > 0.02 or demand + filled != reads["bytes"].sum() or pages > 0
+        wrong += abs(off) > 0.02 or demand + ahead + filled != reads["bytes"].sum() or pages > 0
         print(f"{bits:>2} bits, budget {budget}, {threads} threads, direct {session.loader.direct}: "
-              f"{demand / 1e6:6.1f} MB on demand, {filled / 1e6:4.1f} at the start by the engine, "
+              f"{demand / 1e6:6.1f} MB on demand, {ahead / 1e6:6.1f} ahead, {filled / 1e6:4.1f} at the start by the engine, "
               f"{by_kernel / 1e6:6.1f} MB by the kernel ({off:+.2%}); {pages} pages of the store cached")  # fmt: skip
     return 1 if wrong else 0
 
