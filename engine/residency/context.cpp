@@ -91,7 +91,7 @@ Context::Choice Context::choice(int layer, const int32_t* experts, int count) co
   made.experts.fill(-1);
   made.keys.fill(-1);
   std::copy_n(experts, std::min(count, kTop), made.experts.begin());
-  if (!listens(layer) || shared_ == 0) return made;
+  if (!listens(layer) || shared_ == 0 || count == 0) return made;
   std::array<int32_t, 3> best{-1, -1, -1};
   std::copy_n(experts, std::min(count, 3), best.begin());
   std::sort(best.begin(), best.end());
