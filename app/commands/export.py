@@ -1,4 +1,4 @@
-"""`main.py export SESSION OUT`: a recorded session as a trace for Perfetto, or as a table of its tokens."""
+"""`main.py export SESSION OUT`: a recorded session as a trace for Perfetto, a table of its tokens, or the routing for `simulate`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("session", metavar="SESSION", type=Path, help="a session recorded by the window or by run --session")
     parser.add_argument(
         "out", metavar="OUT", type=Path,
-        help="its end says the format: .json.gz or .json is a trace for ui.perfetto.dev, .csv and .parquet have one row a token",
+        help="its end says the format: .json.gz or .json is a trace for ui.perfetto.dev, .csv and .parquet have one row a token, .npz and "
+             ".routing.parquet tell which experts were chosen",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.set_defaults(run=run)

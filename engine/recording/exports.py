@@ -10,6 +10,7 @@ from engine.errors import EngineError
 from engine.recording.chrome import Report, export_chrome
 from engine.recording.recording import Recording
 from engine.recording.token_table import export_csv, export_parquet
+from engine.simulate.traces import export_routing
 
 Write = Callable[[Recording, Path, Report | None], int]
 
@@ -25,6 +26,8 @@ class Format(NamedTuple):
 FORMATS = (
     Format((".json.gz", ".json"), "events", export_chrome),
     Format((".csv",), "rows", export_csv),
+    Format((".npz",), "tokens", export_routing),
+    Format((".routing.parquet",), "rows", export_routing),
     Format((".parquet",), "rows", export_parquet),
 )
 
@@ -39,7 +42,8 @@ def format_of(path: Path) -> Format:
         if path.name.lower().endswith(format.suffixes):
             return format
     raise EngineError(
-        f"{path.name} says no format: let it end in .json.gz or .json (a trace for Perfetto), .csv or .parquet (a row a token)"
+        f"{path.name} says no format: let it end in .json.gz or .json (a trace for Perfetto), .csv or .parquet (a row a token), "
+        ".npz or .routing.parquet (which experts were chosen)"
     )
 
 

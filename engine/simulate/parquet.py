@@ -1,9 +1,8 @@
 """Routing as Parquet in the columns of moe-policylang's traces: a row for each layer of each token.
 
 ``prompt_id``, ``token_idx``, ``layer_idx`` int32, ``selected_experts`` list<int32>; optional ``router_scores`` list<float> beside
-them, ``router_softmax`` list<float> over all experts, ``phase`` "prefill" or "decode". Rows of a prefill are taken together: it is one
-pass here. Written here, a prefill is one row a layer that names all of its experts, with ``tokens`` list<int32> (of the prompt, by expert)
-beside them.
+them, ``router_softmax`` list<float> over all experts, ``phase`` "prefill" or "decode". Rows of a prefill are taken together: here it is one
+pass. Written here, it is one row a layer that names all of its experts, with ``tokens`` list<int32> of the prompt that used each.
 
 N rows, M of them decoding; S MoE layers, E experts a layer, k experts a token.
 """
@@ -40,11 +39,11 @@ class _Lists(NamedTuple):
     def of(self, rows: Ints) -> npt.NDArray[Any]:
         """The values of some rows, one after the other."""
         if (self.widths == self.widths[:1]).all():
-            return self.values.reshape(len(self.widths), -1)[rows].reshape(-1)
+            return np.ascontiguousarray(self.values.reshape(len(self.widths), -1)[rows].reshape(-1))
         ends = np.cumsum(self.widths)
         index = np.repeat(ends[rows] - np.cumsum(self.widths[rows]), self.widths[rows])
-        values: npt.NDArray[Any] = self.values[index + np.arange(len(index))]
-        return values
+        found: npt.NDArray[Any] = self.values[index + np.arange(len(index))]
+        return found
 
     def padded(self, rows: Ints, fill: int) -> npt.NDArray[Any]:
         """Some rows as an array as wide as the longest, [rows, width]."""
@@ -155,8 +154,7 @@ def _table(path: Path) -> tuple[pa.Table, dict[str, int]]:
         raise EngineError(f"{path} has no column {missing[0]}; a routing trace has {', '.join(_NEEDED)}")
     if not table.num_rows:
         raise EngineError(f"{path} has no rows; record a request first")
-    sizes = [told.get(name) for name in ("layers", "experts")] if isinstance(told, dict) else [None]
-    if told and not all(isinstance(size, int) and size > 0 for size in sizes):
+    if not isinstance(told, dict) or (told and any(not isinstance(told.get(name), int) for name in ("layers", "experts"))):
         raise EngineError(f"{path}: its metadata do not tell layers and experts; write it again")
     return table, told
 
@@ -227,6 +225,5 @@ def _sets(path: Path, prompt: Ints, layer: Ints, rows: Ints, chosen: _Lists, use
     which = np.repeat(prompt * (layer.max(initial=0) + 1) + layer, widths)
     _, first, group = np.unique(which * MOST_EXPERTS + experts, return_index=True, return_inverse=True)
     order = np.lexsort((first, which[first]))
-    counts = np.bincount(group, tokens, len(first))
-    uses = np.stack([np.repeat(prompt, widths)[first], np.repeat(layer, widths)[first], experts[first], counts], 1)
-    return uses[order].astype(np.int64)
+    uses = np.repeat(prompt, widths)[first], np.repeat(layer, widths)[first], experts[first], np.bincount(group, tokens, len(first))
+    return np.stack(uses, axis=1)[order].astype(np.int64)

@@ -43,8 +43,8 @@ def no_uses() -> Uses:
 class Routing:
     """Requests one after the other: each a prefill, where it was recorded, and then its decoded tokens.
 
-    ``experts`` [T, S, k] are of decoding alone, numbered within their layer, in the router's order; ``NONE`` fills up. ``lengths`` [R] are
-    the decoded tokens of each request, and sum to T. A prefill is one pass that uses a set of experts a layer: ``prefill`` [P, 4] holds
+    ``experts`` [T, S, k] are of decoding alone, numbered within their layer, in the router's order; ``NONE`` fills up. ``lengths`` [R]
+    are the decoded tokens of each request, and sum to T. A prefill is one pass that uses a set of experts a layer: ``prefill`` [P, 4] holds
     request, layer, expert and how many of the prompt's tokens used it, by request and layer, in the order in which the router named them.
     ``weights`` [T, S, k] are gate weights, ``softmax`` [T, S, E] the routers' probabilities, where they were recorded.
     """
@@ -58,7 +58,7 @@ class Routing:
 
     @property
     def shape(self) -> Shape:
-        return Shape(self.experts.shape[1], self.expert_count)
+        return Shape(self.layers, self.expert_count)
 
     @property
     def tokens(self) -> int:
@@ -95,6 +95,12 @@ class Routing:
             weights=None if self.weights is None else self.weights[rows], softmax=None if self.softmax is None else self.softmax[rows],
         )  # fmt: skip
 
+    def sample(self, tokens: int, seed: int = 0) -> Routing:
+        """Requests drawn at random, as many as make up about so many tokens, in the order in which they stand."""
+        order = np.random.default_rng(seed).permutation(self.requests)
+        count = int(np.searchsorted(np.cumsum(self.lengths[order]), tokens)) + 1
+        return self if tokens >= self.tokens else self.take(np.sort(order[:count]))
+
     def split(self, share: float, seed: int = 0) -> tuple[Routing, Routing]:
         """About ``share`` of the requests, drawn at random, and the others; what is learned on one half is to be judged on the other."""
         order = np.random.default_rng(seed).permutation(self.requests)
@@ -104,37 +110,36 @@ class Routing:
 
 def checked(
     source: str,
-    experts: npt.NDArray[np.generic],
-    lengths: npt.NDArray[np.generic],
+    experts: npt.NDArray[Any],
+    lengths: npt.NDArray[Any],
     expert_count: int | None = None,
-    prefill: npt.NDArray[np.generic] | None = None,
-    weights: npt.NDArray[np.generic] | None = None,
-    softmax: npt.NDArray[np.generic] | None = None,
+    prefill: npt.NDArray[Any] | None = None,
+    weights: npt.NDArray[Any] | None = None,
+    softmax: npt.NDArray[Any] | None = None,
 ) -> Routing:
     """A routing of arrays from outside, ``source`` naming where they are from. E is the highest expert named and one, unless it is told.
 
     Raises:
         EngineError: a shape, type or value that no routing has.
     """
-    chosen = _whole(source, "experts", experts, 3).astype(np.int64)
-    sizes = _whole(source, "lengths", lengths, 1).astype(np.int64)
-    uses = no_uses() if prefill is None else _whole(source, "prefill", prefill, 2).astype(np.int64)
-    tokens, layers, top_k = chosen.shape
+    experts, lengths = _whole(source, "experts", experts, 3), _whole(source, "lengths", lengths, 1).astype(np.int64)
+    uses = no_uses() if prefill is None else _whole(source, "prefill", prefill, 2)
+    tokens, layers, top_k = experts.shape
     if not layers or not top_k:
-        raise EngineError(f"{source}: experts is {list(chosen.shape)}; record at least one layer and one expert a token")
-    if (sizes < 0).any() or int(sizes.sum()) != tokens:
-        raise EngineError(f"{source}: lengths sum to {int(sizes.sum()):,}, but experts holds {tokens:,} tokens; they must agree")
+        raise EngineError(f"{source}: experts is {list(experts.shape)}; record at least one layer and one expert a token")
+    if (lengths < 0).any() or (lengths > tokens).any() or int(lengths.sum()) != tokens:
+        raise EngineError(f"{source}: lengths sum to {int(lengths.sum()):,}, but experts holds {tokens:,} tokens; they must agree")
     if uses.shape[1] != 4:
         raise EngineError(f"{source}: prefill is {list(uses.shape)}; it must be [uses, 4]: request, layer, expert, tokens")
-    named = max(int(chosen.max(initial=NONE)), int(uses[:, 2].max(initial=NONE))) + 1
+    named = max(_most(experts), _most(uses[:, 2])) + 1
     count = max(named, 1) if expert_count is None else expert_count
     if not named <= count <= MOST_EXPERTS:
         reason = f"it names expert {named - 1}" if named > count else f"at most {MOST_EXPERTS} are possible"
         raise EngineError(f"{source}: {count} experts a layer cannot be, {reason}; give another number with --experts")
-    if int(chosen.min(initial=0)) < NONE:
-        raise EngineError(f"{source}: experts holds {int(chosen.min())}; experts count from 0, and {NONE} stands for none")
+    if experts.size and int(experts.min()) < NONE:
+        raise EngineError(f"{source}: experts holds {int(experts.min())}; experts count from 0, and {NONE} stands for none")
     return Routing(
-        _once(chosen.astype(np.int16)), sizes, count, _checked_prefill(source, uses, (len(sizes), layers, count)),
+        _once(experts.astype(np.int16)), lengths, count, _checked_prefill(source, uses, (len(lengths), layers, count)),
         _floats(source, "weights", weights, (tokens, layers, top_k)), _floats(source, "softmax", softmax, (tokens, layers, count)),
     )  # fmt: skip
 
@@ -147,7 +152,11 @@ def _whole(source: str, name: str, array: npt.NDArray[Any], dimensions: int) -> 
     return array
 
 
-def _floats(source: str, name: str, array: npt.NDArray[np.generic] | None, shape: tuple[int, ...]) -> Floats | None:
+def _most(array: npt.NDArray[Any]) -> int:
+    return int(array.max()) if array.size else NONE
+
+
+def _floats(source: str, name: str, array: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> Floats | None:
     if array is None:
         return None
     if array.dtype.kind != "f" or array.shape != shape:
@@ -155,13 +164,13 @@ def _floats(source: str, name: str, array: npt.NDArray[np.generic] | None, shape
     return array.astype(np.float32, copy=False)
 
 
-def _checked_prefill(source: str, uses: npt.NDArray[np.integer], sizes: tuple[int, int, int]) -> Uses:
+def _checked_prefill(source: str, uses: npt.NDArray[Any], sizes: tuple[int, int, int]) -> Uses:
     """Uses within bounds, by request and layer, each expert once."""
     for column, (name, size) in enumerate(zip(("request", "layer", "expert"), sizes, strict=True)):
         values = uses[:, column]
-        if len(values) and not (int(values.min()) >= 0 and int(values.max()) < size):
-            wrong = int(values.min()) if values.min() < 0 else int(values.max())
-            raise EngineError(f"{source}: prefill names {name} {wrong} of {size}; they count from 0")
+        wrong = values[(values < 0) | (values >= size)]
+        if len(wrong):
+            raise EngineError(f"{source}: prefill names {name} {wrong[0]} of {size}; they count from 0")
     if len(uses) and int(uses[:, 3].min()) < 1:
         raise EngineError(f"{source}: prefill has an expert used by {int(uses[:, 3].min())} tokens; leave out what was not used")
     rows = uses[np.lexsort((uses[:, 1], uses[:, 0]))].astype(np.int32)
