@@ -20,6 +20,7 @@ from engine.recording.output import whole_file
 
 _FUNCTIONS = {
     "path_new": (c_void_p, (c_int32, c_int32, c_int32)),
+    "path_copy": (c_void_p, (c_void_p,)),
     "path_predictor": (c_void_p, (c_void_p,)),
     "path_add": (None, (c_void_p, c_int32, c_int32, c_void_p, c_int32, c_float, c_void_p, c_void_p, c_int32)),
 }
@@ -67,6 +68,9 @@ class Path(Learned):
                 return False
         self._tell()
         return True
+
+    def _copied(self) -> int:
+        return int(self._native.path_predictor(self._native.path_copy(self._own)))
 
     def save(self, path: File, about: About) -> None:
         with whole_file(path) as file:

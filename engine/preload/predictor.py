@@ -68,6 +68,15 @@ class Learned:
         """Learn from the routing of ``lengths`` [R] tokens in ``experts`` [T, S, k] (-1: none); False where ``report`` ended it."""
         raise NotImplementedError
 
+    def copy(self) -> Learned:
+        """Another that learned the same, to be told of another stream meanwhile. It can neither be trained nor saved."""
+        made = Learned(*self.shape, self._copied())
+        made.name = self.name  # type: ignore[misc]
+        return made
+
+    def _copied(self) -> int:
+        raise NotImplementedError
+
     def save(self, path: Path, about: About) -> None:
         """Write the file, whole or not at all."""
         raise NotImplementedError

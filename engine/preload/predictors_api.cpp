@@ -24,6 +24,10 @@ int32_t edgemoe_transition_train(Transition* t, const int16_t* experts, const in
   return t->train({experts, lengths, requests, top_k}, epochs, threads, [report](double share) { return report(share) != 0; });
 }
 
+// Another that learned the same.
+Transition* edgemoe_transition_copy(const Transition* t) { return new Transition(*t); }
+Path* edgemoe_path_copy(const Path* p) { return new Path(*p); }
+
 Path* edgemoe_path_new(int32_t layers, int32_t experts, int32_t top_k) { return new Path({layers, experts}, top_k); }
 Predictor* edgemoe_path_predictor(Path* p) { return p; }
 

@@ -24,6 +24,7 @@ from engine.recording.output import whole_file
 _TOLD = CFUNCTYPE(c_int32, c_double)
 _FUNCTIONS = {
     "transition_new": (c_void_p, (c_int32, c_int32, c_int32)),
+    "transition_copy": (c_void_p, (c_void_p,)),
     "transition_predictor": (c_void_p, (c_void_p,)),
     "transition_learning": (None, (c_void_p, c_int32)),
     "transition_arrays": (c_int32, (c_void_p,)),
@@ -67,6 +68,9 @@ class Transition(Learned):
             layer, which = divmod(index, len(names))
             arrays[f"{layer}.{names[which]}"] = np.ctypeslib.as_array(self._native.transition_array(self._own, index), (size,))
         return arrays
+
+    def _copied(self) -> int:
+        return int(self._native.transition_predictor(self._native.transition_copy(self._own)))
 
     def save(self, path: Path, about: About) -> None:
         with whole_file(path) as file:
