@@ -1,6 +1,8 @@
 // The functions that engine/simulate/replay.py calls.
 #include <algorithm>
+#include <memory>
 
+#include "simulate/bound.h"
 #include "simulate/replay.h"
 #include "simulate/stack.h"
 
@@ -28,7 +30,7 @@ struct SetupView {
   const uint8_t* wanted;
   const int32_t* initial;
   const double* expected;
-  const TapeView* heard;
+  const Lesson* lesson;
   double bandwidth;
   int64_t latency, wake, lanes, layer_ns, token_ns;
   const int64_t* expert_ns;  // by width
@@ -50,12 +52,27 @@ int64_t edgemoe_lru_hits(const TapeView* view, int64_t* hits) {
   return uses;
 }
 
+// See bound.h.
+int64_t edgemoe_least_bytes(const TapeView* view, const int64_t* bytes, int64_t budget, const int32_t* stopped) {
+  return least_bytes(tape_of(*view), bytes, budget, stopped);
+}
+
+// What `policy` learns from a routing; null where `stopped` was set, or there is no such policy.
+Lesson* edgemoe_lesson_new(const TapeView* view, const char* policy, const int32_t* stopped) {
+  auto lesson = std::make_unique<Lesson>();
+  const Tape tape = tape_of(*view);
+  if (policy_named(policy, tape.shape) == nullptr) return nullptr;
+  return learn(tape, policy, stopped, lesson.get()) ? lesson.release() : nullptr;
+}
+
+void edgemoe_lesson_free(Lesson* lesson) { delete lesson; }
+
 // 1: done; 0: `stopped` was set; -1: there is no such policy.
 int32_t edgemoe_replay(const TapeView* view, const SetupView* s, const int32_t* stopped, Outcomes* out) {
-  const Tape tape = tape_of(*view), heard = s->heard != nullptr ? tape_of(*s->heard) : Tape{};
+  const Tape tape = tape_of(*view);
   Setup setup;
   setup.policy = s->policy;
-  if (setup.policy != "oracle" && policy_named(setup.policy, tape.shape) == nullptr) return -1;
+  if (setup.policy != kOracle && policy_named(setup.policy, tape.shape) == nullptr) return -1;
   setup.predictor = s->predictor;
   setup.clairvoyant = s->clairvoyant != 0;
   setup.ahead = {s->depth, s->width, s->balanced != 0};
@@ -69,7 +86,7 @@ int32_t edgemoe_replay(const TapeView* view, const SetupView* s, const int32_t* 
   setup.initial = s->initial;
   setup.initial_count = s->initial_count;
   setup.expected = s->expected;
-  setup.heard = s->heard != nullptr ? &heard : nullptr;
+  setup.lesson = s->lesson;
   setup.device = {s->bandwidth, s->latency, s->wake, int32_t(s->lanes)};
   setup.costs.layer = s->layer_ns;
   setup.costs.token = s->token_ns;

@@ -1,24 +1,21 @@
 #pragma once
-#include <limits>
+#include <utility>
 #include <vector>
 
 #include "preload/predictor.h"
 #include "residency/policy.h"
+#include "simulate/visits.h"
 
 namespace edgemoe {
 
 // Belady's MIN: the expert whose next use lies furthest ahead leaves. Nobody misses less where all records are of one size (Belady 1966); where
-// they are not, it is a schedule that could be kept, and no bound.
-//
-// `next` names, for every use in the order in which they come, the number of the visit (one layer of one pass) that uses the expert again.
+// they are not, it is a schedule that could be kept, and no bound (that is in bound.h).
 class Belady : public Policy {
  public:
-  static constexpr int64_t kNever = std::numeric_limits<int32_t>::max();
-
-  Belady(Shape shape, const std::vector<int64_t>* next, const std::vector<int64_t>& first) : next_(next), due_(first) { (void)shape; }
+  explicit Belady(Nexts nexts) : nexts_(std::move(nexts)), due_(nexts_.first) {}
 
   void used(const int32_t* experts, int count, Moment, bool) override {
-    for (int i = 0; i < count; ++i) due_[size_t(experts[i])] = (*next_)[at_++];
+    for (int i = 0; i < count; ++i) due_[size_t(experts[i])] = nexts_.of[at_++];
   }
 
   void scores(Moment, const int64_t*, double* out) override {
@@ -26,7 +23,7 @@ class Belady : public Policy {
   }
 
  private:
-  const std::vector<int64_t>* next_;
+  Nexts nexts_;
   std::vector<int64_t> due_;  // [N]: the visit that uses each next
   size_t at_ = 0;
 };

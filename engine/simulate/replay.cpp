@@ -1,6 +1,7 @@
 #include "simulate/replay.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "simulate/oracle.h"
@@ -10,34 +11,9 @@ namespace edgemoe {
 
 namespace {
 
-// When each use's expert is used again, and when every expert is used first: numbers of visits.
-void look_up_next(const Tape& tape, std::vector<int64_t>& next, std::vector<int64_t>& first) {
-  std::vector<int32_t> experts;
-  std::vector<int64_t> visits;
-  int64_t visit = 0;
-  each_visit(tape, [] {}, [&](int32_t, Phase, int, const std::vector<Use>& uses) {
-    for (const Use& use : uses) {
-      experts.push_back(use.expert);
-      visits.push_back(visit);
-    }
-    return ++visit > 0;
-  });
-  first.assign(size_t(tape.shape.count()), Belady::kNever);
-  next.resize(experts.size());
-  for (size_t i = experts.size(); i-- > 0;) {
-    next[i] = first[size_t(experts[i])];
-    first[size_t(experts[i])] = visits[i];
-  }
-}
-
-void hear(Policy& policy, const Tape& tape) {
-  std::vector<int32_t> experts;
-  each_visit(tape, [&] { policy.begin_request(); }, [&](int32_t pass, Phase phase, int layer, const std::vector<Use>& uses) {
-    experts.clear();
-    for (const Use& use : uses) experts.push_back(use.expert);
-    policy.used(experts.data(), int(experts.size()), {pass, layer}, phase == PREFILL);
-    return true;
-  });
+void teach(Policy& policy, const Lesson& lesson) {
+  const std::vector<Learned> memories = policy.learned();
+  for (size_t i = 0; i < memories.size(); ++i) std::memcpy(memories[i].memory, lesson.memories[i].data(), memories[i].bytes);
 }
 
 void count(const Totals& totals, Outcomes& out) {
@@ -54,13 +30,31 @@ void count(const Totals& totals, Outcomes& out) {
 
 }  // namespace
 
+bool learn(const Tape& heard, const std::string& name, const volatile int32_t* stopped, Lesson* out) {
+  const std::unique_ptr<Policy> policy = policy_named(name, heard.shape);
+  if (policy->learned().empty()) return true;
+  std::vector<int32_t> experts;
+  const bool whole = each_visit(
+      heard, [&] { policy->begin_request(); },
+      [&](int32_t pass, Phase phase, int layer, const std::vector<Use>& uses) {
+        experts.clear();
+        for (const Use& use : uses) experts.push_back(use.expert);
+        policy->used(experts.data(), int(experts.size()), {pass, layer}, phase == PREFILL);
+        return *stopped == 0;
+      });
+  out->policy = name;
+  for (const Learned& memory : policy->learned()) {
+    const uint8_t* begin = static_cast<const uint8_t*>(memory.memory);
+    out->memories.emplace_back(begin, begin + memory.bytes);
+  }
+  return whole;
+}
+
 bool replay(const Tape& tape, const Setup& setup, const volatile int32_t* stopped, Outcomes* out) {
   const Shape shape = tape.shape;
-  std::vector<int64_t> next, first;
-  if (setup.policy == "oracle") look_up_next(tape, next, first);
-  const std::unique_ptr<Policy> policy =
-      setup.policy == "oracle" ? std::make_unique<Belady>(shape, &next, first) : policy_named(setup.policy, shape);
-  if (setup.heard != nullptr && setup.policy != "oracle") hear(*policy, *setup.heard);
+  const bool oracle = setup.policy == kOracle;
+  const std::unique_ptr<Policy> policy = oracle ? std::make_unique<Belady>(look_up_next(tape)) : policy_named(setup.policy, shape);
+  if (setup.lesson != nullptr && setup.lesson->policy == setup.policy) teach(*policy, *setup.lesson);
   if (setup.expected != nullptr) policy->expect(setup.expected);
   int64_t tokens = 0;
   for (int r = 0; r < tape.requests; ++r) tokens += tape.lengths[r];

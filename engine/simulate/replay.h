@@ -30,6 +30,17 @@ struct Costs {
   int64_t layer, token, experts[8];
 };
 
+constexpr const char* kOracle = "oracle";
+
+// What a policy learned from the routing of other requests: the memories that it hands out.
+struct Lesson {
+  std::string policy;
+  std::vector<std::vector<uint8_t>> memories;
+};
+
+// False where `stopped` became true.
+bool learn(const Tape& heard, const std::string& policy, const volatile int32_t* stopped, Lesson* out);
+
 struct Setup {
   std::string policy;              // a policy's name, or "oracle"
   Predictor* predictor = nullptr;  // none
@@ -43,8 +54,8 @@ struct Setup {
   const int32_t* initial = nullptr;  // experts that are resident to begin with
   int initial_count = 0;
   const double* expected = nullptr;  // [N], what the policy is told to expect, or null
-  int32_t* misses = nullptr;       // [T], filled in: of each decoded token, or null
-  const Tape* heard = nullptr;       // routing that the policy hears before, or null
+  const Lesson* lesson = nullptr;    // of that policy, or null
+  int32_t* misses = nullptr;         // [T], filled in: of each decoded token, or null
 };
 
 // Over decoded tokens; prefills are run and not counted.

@@ -1,5 +1,7 @@
 // Going through a tape.
 #pragma once
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "simulate/replay.h"
@@ -34,6 +36,34 @@ bool each_visit(const Tape& tape, Request&& request, Visit&& visit) {
       }
   }
   return true;
+}
+
+// When each use's expert is used again, and when every expert is used first: numbers of visits.
+struct Nexts {
+  static constexpr int64_t kNever = std::numeric_limits<int32_t>::max();
+  std::vector<int64_t> of, first;  // by use, in the order in which they come; [N]
+};
+
+// With `read_by_prefills`, an expert that a prefill uses next counts as never used again: the prefill reads it, and that is not counted.
+inline Nexts look_up_next(const Tape& tape, bool read_by_prefills = false) {
+  std::vector<int32_t> experts;
+  std::vector<int64_t> visits;  // of each use
+  int64_t visit = 0;
+  each_visit(tape, [] {}, [&](int32_t, Phase phase, int, const std::vector<Use>& uses) {
+    for (const Use& use : uses) {
+      experts.push_back(use.expert);
+      visits.push_back(read_by_prefills && phase == PREFILL ? Nexts::kNever : visit);
+    }
+    return ++visit > 0;
+  });
+  Nexts nexts;
+  nexts.first.assign(size_t(tape.shape.count()), Nexts::kNever);
+  nexts.of.resize(experts.size());
+  for (size_t i = experts.size(); i-- > 0;) {
+    int64_t& next = nexts.first[size_t(experts[i])];
+    nexts.of[i] = std::exchange(next, visits[i]);
+  }
+  return nexts;
 }
 
 }  // namespace edgemoe

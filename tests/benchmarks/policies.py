@@ -68,8 +68,9 @@ def table(name: str, routing: Routing) -> None:
     rates: dict[str, list[float]] = {}
     least = routing.top_k * RECORD_BYTES
     for policy in ("lru", ORACLE, *(policy for policy in POLICIES if policy != "lru"), f"{DEFAULT}, heard"):
-        before = heard if "," in policy else None
-        cells = [Cell(max(least, int(records.full * share)), policy.split(",")[0], heard=before) for share in SHARES]
+        plain, _, hears = policy.partition(",")
+        lesson = replay.learn(plain, heard) if hears else None
+        cells = [Cell(max(least, int(records.full * share)), plain, lesson=lesson) for share in SHARES]
         began = time.perf_counter()
         rates[policy] = [told.hit_rate for told in map(replay.run, cells) if told is not None]
         accesses = len(cells) * judged.tokens * layers * routing.top_k

@@ -1,0 +1,273 @@
+"""Replays against what they stand for: plain policies, the best that can be done, and a clock kept by hand."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from functools import cache
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import EngineError
+from engine.events import Outcome
+from engine.preload.device import Device
+from engine.preload.path import Path
+from engine.preload.transition import Transition
+from engine.simulate.cost import Costs
+from engine.simulate.replay import ORACLE, POLICIES, Cell, Records, Replay, Replayed, lru_curve
+from engine.simulate.routing import NONE, Routing
+from tests.simulate.cases import make_routing
+
+SIZE = 1000
+DEVICE = Device("test", "Test", bandwidth=1e9, latency=2e-6, queue_depth=8)
+COSTS = Costs(DEVICE, layer_ns=500, token_ns=700, expert_ns={4: 300}, lanes=2, wake_ns=50)
+
+
+def uniform(routing: Routing, costs: Costs = COSTS) -> Replay:
+    return Replay(routing, Records({4: SIZE}, np.full(routing.shape.total, 4)), costs)
+
+
+def ran(replay: Replay, cell: Cell) -> Replayed:
+    told = replay.run(cell)
+    assert told is not None and told.peak_bytes <= cell.budget
+    assert sum(told.uses.values()) == int((replay.routing.experts != NONE).sum())
+    assert told.tokens == replay.routing.tokens and told.misses.sum() == sum(told.uses[o] for o in MISSES)
+    return told
+
+
+MISSES = (Outcome.FIRST_TOUCH, Outcome.CAPACITY, Outcome.MISPREDICTED, Outcome.LATE)
+
+
+def visits(routing: Routing) -> list[list[int]]:
+    """Experts by number that each layer of each token uses."""
+    return [
+        [layer * routing.expert_count + e for e in routing.experts[token, layer].tolist() if e != NONE]
+        for token, layer in product(range(routing.tokens), range(routing.layers))
+    ]
+
+
+small = st.builds(
+    make_routing, lengths=st.lists(st.integers(0, 8), min_size=1, max_size=3), layers=st.integers(1, 3), experts=st.integers(2, 5),
+    top_k=st.integers(1, 2), seed=st.integers(0, 999), gaps=st.booleans(),
+)  # fmt: skip
+
+
+def lru_hits(routing: Routing, room: int) -> int:
+    held, hits = OrderedDict[int, None](), 0
+    for uses in visits(routing):
+        hits += sum(e in held for e in uses)
+        for e in uses:
+            held[e] = None
+            held.move_to_end(e)
+        while len(held) > room:
+            held.popitem(last=False)
+    return hits
+
+
+@settings(max_examples=60, deadline=None)
+@given(routing=small)
+def test_lru_of_all_budgets_is_that_of_each(routing: Routing) -> None:
+    curve, uses = lru_curve(routing), int((routing.experts != NONE).sum())
+    hits = np.round(curve * max(1, uses)).astype(int).tolist()
+    assert hits == [lru_hits(routing, room) for room in range(routing.shape.total + 1)]
+    for room in range(routing.top_k, routing.shape.total + 1):
+        told = ran(uniform(routing), Cell(room * SIZE, "lru"))
+        assert told.uses[Outcome.HIT] == hits[room]
+        assert told.demand_bytes == SIZE * (uses - hits[room]) and not told.uses[Outcome.LATE] and not told.uses[Outcome.MISPREDICTED]
+
+
+def test_prefills_are_run_and_not_counted() -> None:
+    routing = make_routing(lengths=[6, 6], prefill=True, layers=2, experts=4)
+    full = routing.shape.total
+    told, cold = ran(uniform(routing), Cell(full * SIZE, "lru")), ran(uniform(make_routing([6, 6], 2, 4)), Cell(full * SIZE, "lru"))
+    before = {(layer, expert) for request, layer, expert, _ in routing.prefill.tolist() if request == 0}
+    used = {(layer, expert) for layer in range(2) for expert in routing.experts[:6, layer].ravel().tolist()}
+    assert told.uses[Outcome.FIRST_TOUCH] <= len(used - before) + len({(s, e) for s in range(2) for e in range(4)} - before)
+    assert told.uses[Outcome.FIRST_TOUCH] < cold.uses[Outcome.FIRST_TOUCH]
+    assert told.uses[Outcome.HIT] == round(lru_curve(routing)[-1] * routing.experts.size)
+
+
+# --- the best that can be done ------------------------------------------------------------------------------------------
+
+
+def fewest_misses(routing: Routing, room: int) -> int:
+    """By trying every choice of who leaves: whoever a layer uses stays until it is done."""
+    sequence = visits(routing)
+
+    @cache
+    def fewest(at: int, held: frozenset[int]) -> int:
+        if at == len(sequence):
+            return 0
+        uses = frozenset(sequence[at])
+        others, space = held - uses, room - len(uses)
+        kept = [others] if len(others) <= space else map(frozenset, combinations(sorted(others), space))
+        return len(uses - held) + min(fewest(at + 1, uses | keep) for keep in kept)
+
+    return fewest(0, frozenset())
+
+
+@settings(max_examples=60, deadline=None)
+@given(routing=small, more=st.integers(0, 3))
+def test_the_oracle_misses_least(routing: Routing, more: int) -> None:
+    room = min(routing.top_k + more, routing.shape.total)
+    replay = uniform(routing)
+    told = ran(replay, Cell(room * SIZE, ORACLE))
+    assert sum(told.uses[o] for o in MISSES) == fewest_misses(routing, room)
+    for policy in POLICIES:
+        other = ran(replay, Cell(room * SIZE, policy))
+        assert sum(other.uses[o] for o in MISSES) >= sum(told.uses[o] for o in MISSES)
+    assert replay.least_mb_per_token(room * SIZE) <= told.mb_per_token + 1e-12
+
+
+def fewest_bytes(routing: Routing, sizes: tuple[int, ...], budget: int) -> int:
+    """By trying every part of every record that could be kept, in whole units."""
+    sequence = visits(routing)
+
+    @cache
+    def fewest(at: int, held: tuple[int, ...]) -> int:
+        if at == len(sequence):
+            return 0
+        read, most = 0, list(held)
+        for e in sequence[at]:
+            read, most[e] = read + sizes[e] - held[e], sizes[e]
+        spare = sum(most) - budget
+        if spare <= 0:
+            return read + fewest(at + 1, tuple(most))
+        choices = product(*(range(part + 1) for part in most))
+        kept = (parts for parts in choices if sum(parts) == budget)
+        return read + min(fewest(at + 1, parts) for parts in kept)
+
+    return fewest(0, (0,) * len(sizes))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 9999), sizes=st.tuples(*[st.integers(1, 3)] * 4), spare=st.integers(0, 5), top_k=st.integers(1, 2))
+def test_no_policy_reads_less_than_the_bound(seed: int, sizes: tuple[int, ...], spare: int, top_k: int) -> None:
+    routing = make_routing(lengths=[7], layers=1 + seed % 2, experts=4 // (1 + seed % 2), top_k=top_k, seed=seed)
+    budget = top_k * max(sizes) + spare
+    replay = Replay(routing, Records({2: 1, 4: 2, 8: 3}, np.array([{1: 2, 2: 4, 3: 8}[size] for size in sizes])), COSTS)
+    least = round(replay.least_mb_per_token(budget) * 1e6 * routing.tokens)
+    assert least == fewest_bytes(routing, sizes, budget)
+    for policy in (*POLICIES, ORACLE):
+        assert ran(replay, Cell(budget, policy)).demand_bytes >= least
+
+
+def test_the_bound_leaves_out_what_prefills_read() -> None:
+    experts = np.array([[[0]], [[1]], [[0]]], np.int16)
+    bare = Routing(experts, np.array([3]), 2)
+    assert round(uniform(bare).least_mb_per_token(SIZE) * 3e6) == 2 * SIZE  # 0 stays while 1 is used
+    read_before = Routing(experts, np.array([1, 2]), 2, np.array([[0, 0, 0, 5], [1, 0, 0, 1], [1, 0, 1, 1]], np.int32))
+    assert round(uniform(read_before).least_mb_per_token(SIZE) * 3e6) == SIZE  # 0 and 1 from the prefills, and one of them again
+
+
+# --- time -----------------------------------------------------------------------------------------------------------------
+
+
+def clocked(routing: Routing, room: int, costs: Costs) -> tuple[int, int]:
+    """ns of all tokens and of waiting, demand alone, LRU, with room for all that a layer reads at once."""
+    held, now, stalled, bus = OrderedDict[int, None](), 0, 0, 0
+    latency, transfer = int(costs.device.latency * 1e9), int(SIZE / costs.device.bandwidth * 1e9)
+    for number, uses in enumerate(visits(routing)):
+        now += costs.layer_ns
+        hits, waiting = [e for e in uses if e in held], [e for e in uses if e not in held]
+        for e in uses:
+            held[e] = None
+            held.move_to_end(e)
+        while len(held) > room:
+            held.popitem(last=False)
+        flying: list[int] = []
+        free = [now] * costs.lanes
+        for _ in waiting:
+            started = free.pop(0)
+            bus = max(bus, started + latency) + transfer
+            flying.append(bus + costs.wake_ns)
+            free.append(flying[-1])
+        now += len(hits) * costs.expert_ns[4]
+        while flying:
+            if flying[0] > now:
+                stalled, now = stalled + flying[0] - now, flying[0]
+            done = [end for end in flying if end <= now]
+            flying = flying[len(done) :]
+            now += len(done) * costs.expert_ns[4]
+        if number % routing.layers == routing.layers - 1:
+            now += costs.token_ns
+    return now, stalled
+
+
+@settings(max_examples=60, deadline=None)
+@given(routing=small, lanes=st.integers(1, 4), latency=st.sampled_from([0.0, 1e-7, 3e-6]), room=st.integers(2, 8))
+def test_time_passes_as_the_costs_say(routing: Routing, lanes: int, latency: float, room: int) -> None:
+    costs = Costs(Device("d", "D", 1e9, latency, 8), 500, 700, {4: 300}, lanes, 50)
+    room = min(max(room, routing.top_k), routing.shape.total)
+    told = ran(uniform(routing, costs), Cell(room * SIZE, "lru"))
+    assert (told.ns, told.stall_ns) == clocked(routing, room, costs)
+
+
+def test_reading_ahead_hides_reads_behind_computing() -> None:
+    routing = make_routing(lengths=[200], layers=4, experts=8, top_k=2)
+    slow = Costs(Device("d", "D", 1e9, 1e-6, 8), 5_000, 700, {4: 300}, 4, 50)
+    replay, budget = uniform(routing, slow), 20 * SIZE
+    without, foreseen = ran(replay, Cell(budget, "lru")), ran(replay, Cell(budget, "lru", clairvoyant=True, balanced=False))
+    assert foreseen.recall == 1 and foreseen.wasted_bytes == 0 and foreseen.misses_covered > 0.95
+    assert foreseen.stall_ns < 0.05 * without.stall_ns and foreseen.ns < without.ns
+    assert foreseen.demand_bytes + foreseen.useful_bytes == SIZE * sum(n for o, n in foreseen.uses.items() if o != Outcome.HIT)
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_can_be_repeated_also_in_threads() -> None:
+    routing = make_routing(lengths=[100, 50], layers=4, experts=8)
+    replay = uniform(routing)
+    cells = [Cell(12 * SIZE, policy, clairvoyant=ahead) for policy in (*POLICIES, ORACLE) for ahead in (False, True)]
+    once, again = [ran(replay, cell) for cell in cells], [None] * len(cells)  # type: list[Replayed], list[Replayed | None]
+    threads = [threading.Thread(target=lambda i=i: again.__setitem__(i, replay.run(cells[i]))) for i in range(len(cells))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for a, b in zip(once, again, strict=True):
+        assert b is not None and (a.uses, a.ns, a.wasted_bytes) == (b.uses, b.ns, b.wasted_bytes)
+    assert replay.done == 2 * len(cells) * routing.tokens
+
+
+def test_a_stopped_replay_is_none() -> None:
+    replay = uniform(make_routing(lengths=[50]))
+    replay.stop()
+    assert replay.run(Cell(10 * SIZE, "lru")) is None
+
+
+def test_what_is_impossible_is_refused() -> None:
+    replay = uniform(make_routing(top_k=2))
+    with pytest.raises(EngineError, match=r"smallest is 2,000, 8\.3% of all"):
+        replay.run(Cell(2 * SIZE - 1, "lru"))
+    with pytest.raises(EngineError, match="not known"):
+        replay.run(Cell(4 * SIZE, "mru"))
+    with pytest.raises(EngineError, match="widths are of 3"):
+        Replay(make_routing(), Records({4: 1}, np.full(3, 4)), COSTS)
+
+
+def test_lessons_change_policies_that_learn_alone() -> None:
+    routing = make_routing(lengths=[300], layers=4, experts=8, seed=1)
+    heard = make_routing(lengths=[600], layers=4, experts=8, seed=1)
+    replay = uniform(routing)
+    assert replay.learn(ORACLE, heard) is None
+    for policy in POLICIES:
+        lesson = replay.learn(policy, heard)
+        with_it, without = ran(replay, Cell(8 * SIZE, policy, lesson=lesson)), ran(replay, Cell(8 * SIZE, policy))
+        assert (with_it.uses == without.uses) == (policy != "forecast")
+
+
+@pytest.mark.parametrize("kind", [Path, Transition])
+def test_a_copied_predictor_predicts_the_same(kind: type[Path] | type[Transition]) -> None:
+    routing = make_routing(lengths=[80, 40], layers=3, experts=8)
+    trained = kind(*routing.shape, routing.top_k)
+    assert trained.train(routing.experts, routing.lengths)
+    expected = trained.judge(routing.experts, routing.lengths)
+    copy = trained.copy()
+    trained.close()
+    assert np.array_equal(copy.judge(routing.experts, routing.lengths), expected) and expected.any()
