@@ -32,6 +32,15 @@ class Costs:
         return replace(self, device=device, lanes=min(self.lanes, device.queue_depth))
 
 
+_COMPUTED = 8e9  # bytes/s of expert weights multiplied by one thread, at 4 bits on an AVX2 machine
+
+
+def assumed(device: Device, bytes_by_bits: dict[int, int]) -> Costs:
+    """A guess, where no session tells: an expert takes as long as it takes to go through its bytes."""
+    expert_ns = {bits: int(size / _COMPUTED * 1e9) for bits, size in bytes_by_bits.items()}
+    return Costs(device, expert_ns=expert_ns, lanes=min(4, device.queue_depth))
+
+
 def calibrated(recording: Recording, device: Device = NATIVE, newest: int = 4000) -> Costs:
     """What the ``newest`` passes of a recorded session cost; ``device`` is what its storage was slowed down to.
 

@@ -1,26 +1,48 @@
-"""Many replays of one routing: a row for every budget, policy and predictor."""
+"""Many replays of one routing: a row for every budget, policy and predictor.
+
+S MoE layers, E experts a layer, N = S · E, k experts a token.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.errors import Cancelled
 from engine.events import Outcome
 from engine.preload.learned import KINDS
 from engine.preload.predictor import Learned
 from engine.preload.transition import Transition
-from engine.simulate.cost import Costs
-from engine.simulate.replay import Cell, Records, Replay, Replayed
-from engine.simulate.routing import Routing
+from engine.simulate.replay import Cell, Lesson, Records, Replay, Replayed
+from engine.simulate.routing import NONE, Routing
 
 ORACLE_PREDICTOR = "oracle"
+THREADS = 2
+_LOOK = 0.2  # s between two looks at how far the replays are
+Report = Callable[[str, int, int, str], object]
+"""Told the stage, how much of it is done, of how much, in what."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is asked: the budget as it was written and in bytes, the policy as it was named, and the predictor."""
+
+    budget: str
+    budget_bytes: int
+    eviction: str
+    predictor: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting and what came of it, over decoded tokens (the command line's keys, design section 6)."""
+    """One setting and what came of it, over decoded tokens (the command line's keys, design section 6).
+
+    ``recall_at_k`` is None where nothing was predicted. ``least_mb_per_token`` is the least that any policy must read on demand.
+    """
 
     budget: str
     budget_bytes: int
@@ -31,77 +53,118 @@ class Row:
     misses_capacity: int
     misses_mispredicted: int
     misses_late: int
-    recall_at_k: float
+    recall_at_k: float | None
     misses_covered: float
+    demand_bytes: int
     useful_bytes: int
     wasted_bytes: int
     mb_per_token: float
+    least_mb_per_token: float
     stall_ms_per_token: float
     tok_s: float
 
-    def plain(self) -> dict[str, str | int | float]:
+    def plain(self) -> dict[str, str | int | float | None]:
         return asdict(self)
 
 
 class Sweep:
-    """``heard`` is the routing of other requests, which policies and predictors may learn from before."""
+    """``heard`` is the routing of other requests, which policies and predictors learn from before; ``predictors`` are trained already. A
+    predictor that is neither learns as it goes, where it can.
+    """
 
     def __init__(
-        self, routing: Routing, records: Records, costs: Costs, heard: Routing | None = None, depth: int = 4, width: int = 0
+        self, replay: Replay, heard: Routing | None = None, predictors: dict[str, Learned] | None = None, depth: int = 4, width: int = 0
     ) -> None:
-        self._replay = Replay(routing, records, costs)
-        self._routing, self._heard, self._depth, self._width = routing, heard, depth, width
-        self._trained: dict[str, Learned] = {}
-        self._turn = Lock()  # a predictor hears one replay at a time
-
-    def prepare(self, predictors: set[str], report: Callable[[float], object]) -> None:
-        """Train those predictors that learn from other requests.
-
-        Raises:
-            Cancelled: ``stop`` was called meanwhile.
-        """
-        for name in sorted(predictors & set(KINDS)):
-            if self._heard is not None:
-                made = KINDS[name](*self._routing.shape, self._routing.top_k)
-                if not made.train(self._heard.experts, self._heard.lengths, lambda share: bool((report(share), not self.stopped)[1])):
-                    raise Cancelled
-                self._trained[name] = made
-
-    stopped = False
+        self._replay, self._heard, self._depth, self._width = replay, heard, depth, width
+        self._expected = _odds(heard) if heard is not None else None
+        self._lessons: dict[str, Lesson | None] = {}
+        self._predictors = dict(predictors or {})
+        self._stopped = False
 
     def stop(self) -> None:
-        """End what is running, from another thread."""
-        self.stopped = True
+        """End what is running, from another thread or a signal: ``rows`` raises Cancelled."""
+        self._stopped = True
         self._replay.stop()
 
-    def row(self, budget: str, budget_bytes: int, eviction: str, predictor: str) -> Row:
-        """Replay one setting.
+    def rows(self, settings: Iterable[Setting], report: Report = lambda *_: None) -> list[Row]:
+        """A row for each setting, in order.
 
         Raises:
-            EngineError: a budget that one layer of one token does not fit.
+            EngineError: a budget that one layer of one token does not fit, or a policy that is not known.
             Cancelled: ``stop`` was called.
         """
-        if predictor in self._trained:
-            with self._turn:
-                replayed = self._run(budget_bytes, eviction, predictor, self._trained[predictor])
-        else:
-            # Without other requests to learn from, it learns as it goes.
-            learned = Transition(*self._routing.shape, self._routing.top_k, learning=True) if predictor == Transition.name else None
-            replayed = self._run(budget_bytes, eviction, predictor, learned)
-        if replayed is None:
+        settings = list(settings)
+        for setting in settings:
+            self._replay.check(setting.budget_bytes)
+        self._learn(settings, report)
+        total = len(settings) * self._replay.routing.tokens
+        with ThreadPoolExecutor(THREADS) as pool:
+            futures = [pool.submit(self._row, setting) for setting in settings]
+            try:
+                while wait(futures, _LOOK, FIRST_EXCEPTION).not_done and not any(f.done() and f.exception() for f in futures):
+                    report("replaying", self._replay.done, total, "tokens")
+            finally:
+                if any(not future.done() for future in futures):
+                    self.stop()
+                    pool.shutdown(cancel_futures=True)
+        return [future.result() for future in futures]
+
+    def _learn(self, settings: list[Setting], report: Report) -> None:
+        """Have predictors and policies learn what they can from the other requests."""
+        if self._heard is None:
+            return
+        for name in dict.fromkeys(setting.predictor for setting in settings):
+            if name in KINDS and name not in self._predictors:
+                self._predictors[name] = self._trained(name, report)
+        names = list(dict.fromkeys(setting.eviction for setting in settings))
+        for number, name in enumerate(names):
+            report("policies listen", number, len(names), "policies")
+            self._lessons[name] = self._replay.learn(name, self._heard)
+
+    def _trained(self, name: str, report: Report) -> Learned:
+        assert self._heard is not None
+        made = KINDS[name](*self._replay.routing.shape, self._replay.routing.top_k)
+
+        def tell(share: float) -> bool:
+            report(f"training {name}", round(100 * share), 100, "percent")
+            return not self._stopped
+
+        if not made.train(self._heard.experts, self._heard.lengths, tell) or self._stopped:
             raise Cancelled
-        return _row(budget, budget_bytes, eviction, predictor, replayed)
+        return made
 
-    def _run(self, budget: int, eviction: str, predictor: str, learned: Learned | None) -> Replayed | None:
-        return self._replay.run(Cell(
-            budget, eviction, learned, predictor == ORACLE_PREDICTOR, self._depth, self._width, heard=self._heard,
+    def _row(self, setting: Setting) -> Row:
+        learned = None
+        if setting.predictor in self._predictors:
+            learned = self._predictors[setting.predictor].copy()
+        elif setting.predictor == Transition.name:
+            learned = Transition(*self._replay.routing.shape, self._replay.routing.top_k, learning=True)
+        told = self._replay.run(Cell(
+            setting.budget_bytes, setting.eviction, learned, setting.predictor == ORACLE_PREDICTOR, self._depth, self._width,
+            expected=self._expected, lesson=self._lessons.get(setting.eviction),
         ))  # fmt: skip
+        if told is None:
+            raise Cancelled
+        return _row(setting, told, self._replay.least_mb_per_token(setting.budget_bytes))
 
 
-def _row(budget: str, budget_bytes: int, eviction: str, predictor: str, told: Replayed) -> Row:
+def _odds(routing: Routing) -> npt.NDArray[np.float64]:
+    """How likely a token uses each expert, [N]."""
+    shape = routing.shape
+    numbers = routing.experts + np.arange(shape.layers, dtype=np.int64)[:, None] * shape.experts
+    counts = np.bincount(numbers[routing.experts != NONE], minlength=shape.total)
+    return counts / max(1, routing.tokens)
+
+
+def _row(setting: Setting, told: Replayed, least: float) -> Row:
     uses = told.uses
     return Row(
-        budget, budget_bytes, eviction, predictor, told.hit_rate, uses[Outcome.FIRST_TOUCH], uses[Outcome.CAPACITY],
-        uses[Outcome.MISPREDICTED], uses[Outcome.LATE], told.recall, told.misses_covered, told.useful_bytes, told.wasted_bytes,
-        told.mb_per_token, told.stall_ms_per_token, told.tok_s,
+        **asdict(setting), hit_rate=told.hit_rate, misses_first_touch=uses[Outcome.FIRST_TOUCH], misses_capacity=uses[Outcome.CAPACITY],
+        misses_mispredicted=uses[Outcome.MISPREDICTED], misses_late=uses[Outcome.LATE],
+        recall_at_k=told.recall if told.guessed else None, misses_covered=told.misses_covered, demand_bytes=told.demand_bytes,
+        useful_bytes=told.useful_bytes, wasted_bytes=told.wasted_bytes, mb_per_token=told.mb_per_token, least_mb_per_token=least,
+        stall_ms_per_token=told.stall_ms_per_token, tok_s=told.tok_s,
     )  # fmt: skip
+
+
+__all__ = ["ORACLE_PREDICTOR", "Records", "Report", "Row", "Setting", "Sweep"]

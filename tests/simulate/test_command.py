@@ -37,7 +37,7 @@ def test_rows_have_the_keys_that_others_read(trace: Path, capsys: pytest.Capture
 def test_the_table_is_for_people(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--routing", str(trace), "--budget", "40%"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("90 tokens of 3 requests, 3 layers × 6 experts, top 2") and len(lines) == 5
+    assert lines[0].startswith("90 tokens of 3 requests, 3 layers × 6 experts, top 2") and len(lines) == 6
 
 
 @pytest.mark.parametrize(("more", "says"), [

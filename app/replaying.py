@@ -1,0 +1,166 @@
+"""What `simulate` is asked about: a routing, what its experts weigh, what computing and reading cost, and what is known before."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.demo import resolve_model
+from engine.errors import EngineError
+from engine.preload.learned import KINDS, load
+from engine.preload.predictor import Learned
+from engine.recording.recording import Recording
+from engine.residency import DEFAULT
+from engine.settings import parse_budget
+from engine.simulate.cost import Costs, assumed, calibrated
+from engine.simulate.replay import Records, Replay
+from engine.simulate.routing import Routing
+from engine.simulate.traces import is_session, open_session, read_routing, routing_of
+from profiles.devices import load_devices
+
+if TYPE_CHECKING:
+    from engine.store import Store
+
+_RECORD_BYTES = 1 << 20
+_BITS = 4
+_DEVICE = "nvme"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """``heard`` is the routing of other requests; ``predictors`` those that the model has. ``assumed``: nobody measured the costs."""
+
+    replay: Replay
+    heard: Routing | None
+    predictors: dict[str, Learned]
+    assumed: bool
+
+    def plain(self) -> dict[str, Any]:
+        routing, records, costs = self.replay.routing, self.replay.records, self.replay.costs
+        return {
+            "tokens": routing.tokens, "requests": routing.requests, "layers": routing.layers, "experts": routing.expert_count,
+            "top_k": routing.top_k, "default": DEFAULT, "full_bytes": records.full, "least_budget_bytes": records.least(routing.top_k),
+            "cycle_bytes": records.cycle(routing.shape, routing.top_k), "assumed": self.assumed,
+            "costs": {
+                "layer_ns": costs.layer_ns, "token_ns": costs.token_ns, "expert_ns": costs.expert_ns, "wake_ns": costs.wake_ns,
+                "lanes": costs.lanes, "device": costs.device.name, "bandwidth": costs.device.bandwidth, "latency_s": costs.device.latency,
+            },
+        }  # fmt: skip
+
+
+def subject_of(args: argparse.Namespace) -> Subject:
+    """What the options of `simulate` name.
+
+    Raises:
+        EngineError: a file or a name cannot be used, or they do not go together.
+    """
+    with ExitStack() as open_ones:
+
+        def session(path: Path) -> Recording:
+            recording = open_session(path)
+            open_ones.callback(recording.close)
+            return recording
+
+        recording = session(args.routing) if is_session(args.routing) else None
+        routing = routing_of(recording) if recording else read_routing(args.routing, args.experts)
+        measured = session(args.session) if args.session else recording
+        store = _store(args, routing) if args.model else None
+        heard = _heard(args, routing) if args.train else None
+        told = args.experts or (store.spec.experts if store else routing.expert_count if recording else None)
+        routing, heard = _of_one_model(args, routing, heard, told)
+        if args.sample:
+            routing = routing.sample(args.sample)
+        if not routing.tokens:
+            raise EngineError(f"{args.routing} holds no decoded token; record requests of more than one new token")
+        records = _records(args, routing, store, recording)
+        costs = _costs(args, records, measured)
+        return Subject(Replay(routing, records, costs), heard, _predictors(args, store) if store else {}, measured is None)
+
+
+def _store(args: argparse.Namespace, routing: Routing) -> Store:
+    from app.headless import open_store
+
+    store = open_store(resolve_model(args.model))
+    spec = store.spec
+    if (spec.layers, spec.top_k) != (routing.layers, routing.top_k) or spec.experts < routing.expert_count:
+        theirs, ours = _shape(routing, routing.expert_count), f"{spec.layers} layers of {spec.experts} experts, top {spec.top_k}"
+        raise EngineError(f"{args.routing} is of {theirs}, {store.name} of {ours}; give its own routing, or --record-bytes for --model")
+    return store
+
+
+def _heard(args: argparse.Namespace, routing: Routing) -> Routing:
+    if args.train.exists() and args.routing.samefile(args.train):
+        print("--train is --routing: what is learned is judged on the same requests", file=sys.stderr)
+    return read_routing(args.train)
+
+
+def _of_one_model(args: argparse.Namespace, routing: Routing, heard: Routing | None, told: int | None) -> tuple[Routing, Routing | None]:
+    """Both with as many experts a layer as they were ``told`` to have, or as either names."""
+    count = told or max(routing.expert_count, heard.expert_count if heard else 0)
+    routing = replace(routing, expert_count=count)
+    if heard is None:
+        return routing, None
+    if (heard.layers, heard.top_k) != (routing.layers, routing.top_k) or heard.expert_count > count:
+        theirs, ours = _shape(heard, heard.expert_count), _shape(routing, count)
+        raise EngineError(f"--train {args.train} is of another model: {theirs}, instead of {ours}; give requests of the same")
+    return routing, replace(heard, expert_count=count)
+
+
+def _shape(routing: Routing, experts: int) -> str:
+    return f"{routing.layers} layers of {experts} experts, top {routing.top_k}"
+
+
+def _records(args: argparse.Namespace, routing: Routing, store: Store | None, recording: Recording | None) -> Records:
+    """What experts weigh: as the model stores them, or all the same."""
+    from engine.bitwidth.plan import Plan
+
+    if store is not None:
+        sizes, name = {bits: store.record_bytes(bits) for bits in store.widths}, store.name
+    elif recording is not None and recording.model is not None and not args.record_bytes:
+        sizes, name = recording.model.record_bytes, recording.model.name
+    else:
+        size = parse_budget(args.record_bytes, 0) if args.record_bytes else _RECORD_BYTES
+        if size < 1:
+            raise EngineError(f"--record-bytes {args.record_bytes}: give a size such as 1MiB")
+        bits = args.bits or _BITS
+        return Records({bits: size}, np.full(routing.shape.total, bits))
+    usual = int(recording.effective.get("bits", _BITS)) if recording else _BITS
+    bits = args.bits or (usual if usual in sizes else min(sizes, key=lambda width: abs(width - usual)))
+    if bits not in sizes:
+        raise EngineError(f"--bits {bits}: {name} is stored at {', '.join(map(str, sorted(sizes)))} bits; choose one of these")
+    widths = Plan.read(args.plan, store).bits if args.plan and store else [bits] * routing.shape.total
+    return Records({width: sizes[width] for width in sorted(set(widths))}, np.array(widths, np.int64))
+
+
+def _costs(args: argparse.Namespace, records: Records, measured: Recording | None) -> Costs:
+    devices = load_devices()
+    if args.device is not None and args.device not in devices:
+        raise EngineError(f"--device {args.device}: there is none of that name; choose from {', '.join(devices)}")
+    if measured is None:
+        if args.device == "native":
+            raise EngineError("--device native: how fast it is must be known; give a --session of this machine, or another device")
+        return assumed(devices[args.device or _DEVICE], records.bytes_by_bits)
+    seen = str(measured.effective.get("device", "native"))
+    if seen not in devices:
+        raise EngineError(f"The session imitates the device {seen}, which there is not here; give another session")
+    if seen != "native" and args.device == "native":
+        raise EngineError(f"--device native: the session imitates {seen}, so that it does not tell how fast this machine reads")
+    costs = calibrated(measured, devices[seen])
+    costs = replace(costs, expert_ns=assumed(costs.device, records.bytes_by_bits).expert_ns | costs.expert_ns)
+    return costs if args.device in (None, seen) else costs.at(devices[args.device])
+
+
+def _predictors(args: argparse.Namespace, store: Store) -> dict[str, Learned]:
+    """Those asked for that the model has; where other requests are given they are learned from these instead."""
+    if args.train:
+        return {}
+    asked, spec = args.predictor.split(","), store.spec
+    folders = [store.path, resolve_model(args.model)]
+    found = {name: load(name, folders, spec.layers, spec.experts, spec.top_k) for name in KINDS if name in asked}
+    return {name: predictor for name, predictor in found.items() if predictor is not None}
