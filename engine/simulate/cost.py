@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engine.errors import EngineError
-from engine.events import Phase, SpanKind
+from engine.events import Outcome, Phase, SpanKind
 from engine.preload.device import NATIVE, Device
 from engine.recording.recording import Recording
+
+_TOGETHER = 40_000  # ns within which reads count as sent together
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def assumed(device: Device, bytes_by_bits: dict[int, int]) -> Costs:
 def calibrated(recording: Recording, device: Device = NATIVE, newest: int = 4000) -> Costs:
     """What the ``newest`` passes of a recorded session cost; ``device`` is what its storage was slowed down to.
 
-    Native storage is told as it was seen: bytes by the time in which reads were in flight, and what a read took beyond that.
+    Storage is told as it was seen: an imitated device is never faster than the disk behind it.
 
     Raises:
         EngineError: it holds no decoded token.
@@ -59,22 +61,33 @@ def calibrated(recording: Recording, device: Device = NATIVE, newest: int = 4000
     rest = decoded["head"].astype(np.float64) + decoded["sampling"] + decoded["framework"]
     experts = spans[(spans["kind"] == SpanKind.EXPERT) & (spans["token"] > 0)]
     reads = spans[(spans["kind"] == SpanKind.READ) & (spans["token"] > 0)]
-    by_bits = {int(bits): int(np.median(experts["duration"][experts["bits"] == bits])) for bits in np.unique(experts["bits"])}
-    seen = _seen(reads, decoded) if device.name == NATIVE.name else device
+    by_bits = {int(bits): int(np.mean(experts["duration"][experts["bits"] == bits])) for bits in np.unique(experts["bits"])}
+    seen = _seen(reads[reads["outcome"] != Outcome.PRELOADED], device)
     lanes = int(recording.effective.get("io_threads", 4))
     return Costs(
-        seen, int(np.median(layers) / model.layers), int(np.median(rest)), by_bits, min(lanes, seen.queue_depth), _wake(spans, reads),
+        seen, int(np.mean(layers) / model.layers), int(np.mean(rest)), by_bits, min(lanes, seen.queue_depth), _wake(spans, reads),
     )  # fmt: skip
 
 
-def _seen(reads: np.ndarray, decoded: np.ndarray) -> Device:
-    """This machine's storage: its bandwidth while it was busy, and the latency that is left of a read."""
-    busy = float(decoded["io"].sum())
-    if not len(reads) or not busy:
-        return Device(NATIVE.name, NATIVE.title, 1e9, 1e-4, 4)
-    bandwidth = float(reads["bytes"].sum(dtype=np.int64)) / busy * 1e9
-    alone = float(np.percentile(reads["duration"], 10)) - float(np.median(reads["bytes"])) / bandwidth * 1e9
-    return Device(NATIVE.name, NATIVE.title, bandwidth, max(0.0, alone) / 1e9, 64)
+def _seen(reads: np.ndarray, device: Device) -> Device:
+    """The storage as it was seen: what a burst of reads that went out together took, against how many there were, is a line whose height is
+    the latency and whose slope is one transfer. Where there were too few, ``device`` as it says."""
+    if len(reads) < 20:
+        return device if device.name != NATIVE.name else Device(NATIVE.name, NATIVE.title, 1e9, 1e-4, NATIVE.queue_depth)
+    reads = reads[np.argsort(reads["start"])]
+    end = np.maximum.accumulate(reads["start"] + reads["duration"])
+    first = np.concatenate([[0], np.flatnonzero(reads["start"][1:] >= end[:-1]) + 1])  # of every busy stretch
+    count = np.diff(np.append(first, len(reads)))
+    last = np.append(first[1:], len(reads)) - 1
+    together = reads["start"][last] - reads["start"][first] < _TOGETHER
+    took, count = (end[last] - reads["start"][first])[together].astype(np.float64), count[together]
+    size = float(np.mean(reads["bytes"]))
+    if len(np.unique(count)) > 1:
+        slope, height = np.polyfit(count, took, 1)
+    else:
+        slope, height = size, float(np.mean(took)) if len(took) else 1e5  # 1 GB/s
+    slope = max(float(slope), 1e3)
+    return Device(device.name, device.title, size / slope * 1e9, max(0.0, float(height)) / 1e9, device.queue_depth)
 
 
 def _wake(spans: np.ndarray, reads: np.ndarray) -> int:
@@ -86,4 +99,4 @@ def _wake(spans: np.ndarray, reads: np.ndarray) -> int:
     over = stalls["start"] + stalls["duration"]
     before = np.searchsorted(ends, over, side="right") - 1
     late = (over - ends[np.maximum(before, 0)])[before >= 0]
-    return int(np.median(late)) if len(late) else 20_000
+    return int(np.mean(np.minimum(late, 200_000))) if len(late) else 20_000
