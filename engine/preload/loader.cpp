@@ -22,6 +22,7 @@ namespace {
 
 constexpr size_t kBlock = 4096;
 constexpr int64_t kSlack = 1000;  // ns by which a sleep may be longer: the system's 50 µs are more than a fast device's latency
+constexpr int64_t kSpin = 20'000;  // ns before the end to stop sleeping: about what waking takes; more of them cost who computes
 
 #ifdef O_DIRECT
 constexpr int kDirect = O_DIRECT;
@@ -38,6 +39,15 @@ void forget(int file, int64_t offset, int64_t bytes) {
 #endif
 }
 
+// What is read through the page cache is no more than was asked for: what the system reads on its own would stay there, and be read for nothing.
+void read_no_further(int file) {
+#ifdef POSIX_FADV_RANDOM
+  posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM);
+#else
+  (void)file;
+#endif
+}
+
 // Opens past the page cache, and sees that it works: some file systems refuse only the read. -1 where it does not.
 int open_direct(const char* path) {
   const int file = kDirect == 0 ? -1 : open(path, O_RDONLY | kDirect | O_CLOEXEC);
@@ -50,11 +60,20 @@ int open_direct(const char* path) {
   return -1;
 }
 
+inline void pause_briefly() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// To the microsecond. Yielding instead of spinning would hand the core to a busy thread for milliseconds.
 void sleep_until(int64_t due) {
-  for (int64_t left; (left = due - now_ns()) > 0;) {
+  for (int64_t left; (left = due - now_ns()) > kSpin;) {
+    left -= kSpin;
     const timespec time{left / 1'000'000'000, left % 1'000'000'000};
     nanosleep(&time, nullptr);
   }
+  while (now_ns() < due) pause_briefly();
 }
 
 bool take_out(std::deque<Read*>& queue, Read* read) {
@@ -77,6 +96,7 @@ Loader::Loader(const std::vector<std::string>& files) {
         return;
       }
       direct_ = false;
+      read_no_further(file);
     }
     forget(file, 0, 0);  // what converting left in the page cache
     files_.push_back(file);
@@ -119,7 +139,7 @@ bool Loader::cancel(Read* read) {
 bool Loader::join(Read* read) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (!take_out(ahead_, read)) return true;
+    if (!take_out(ahead_, read)) return std::find(demand_.begin(), demand_.end(), read) == demand_.end();
     demand_.push_back(read);
   }
   wake_.notify_one();
@@ -161,42 +181,45 @@ void Loader::work(int lane) {
 #ifdef __linux__
   prctl(PR_SET_TIMERSLACK, kSlack);
 #endif
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (Read* read = next(lock)) {
-    const bool ahead = read->ahead;
-    read->lane = lane;
-    read->started = now_ns();
-    if (in_flight_++ == 0) busy_since_ = read->started;
-    ahead_in_flight_ += ahead;
-    const int64_t ready = due(*read);
-    lock.unlock();
-    read->error = serve(*read);
-    sleep_until(ready);
-    read->finished = now_ns();
-    lock.lock();
-    ahead_in_flight_ -= ahead;
-    if (--in_flight_ == 0) busy_ += now_ns() - busy_since_;
-    done_.push_back(read);
-    finished_.notify_one();
-    if (ahead && !ahead_.empty()) wake_.notify_one();  // one that had to leave a lane free may start now
+  for (Turn turn; start(turn, lane); finish(turn)) {
+    turn.read->error = serve(*turn.read);
+    sleep_until(turn.due);
+    turn.read->finished = now_ns();
   }
 }
 
-// Demand first. Reads ahead leave one lane free where there are several, so that what is demanded can always start. Null at the end.
-Read* Loader::next(std::unique_lock<std::mutex>& lock) {
+// Demand first. Reads ahead leave one lane free where there are several, so that what is demanded can always start. False at the end.
+bool Loader::start(Turn& turn, int lane) {
+  std::unique_lock<std::mutex> lock(mutex_);
   wake_.wait(lock, [this] { return stopping_ || !demand_.empty() || ahead_may_start(); });
-  if (stopping_) return nullptr;
-  std::deque<Read*>& queue = demand_.empty() ? ahead_ : demand_;
-  Read* read = queue.front();
+  if (stopping_) return false;
+  turn.ahead = demand_.empty();
+  std::deque<Read*>& queue = turn.ahead ? ahead_ : demand_;
+  Read* read = turn.read = queue.front();
   queue.pop_front();
-  return read;
+  read->lane = lane;
+  read->started = now_ns();
+  if (in_flight_++ == 0) busy_since_ = read->started;
+  ahead_in_flight_ += turn.ahead;
+  turn.due = due(*read);
+  return true;
+}
+
+// Who waits is woken once the lock is free again, or would only go on to wait for it. Another lane need not be: this one takes what may start now.
+void Loader::finish(const Turn& turn) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ahead_in_flight_ -= turn.ahead;
+    if (--in_flight_ == 0) busy_ += now_ns() - busy_since_;
+    done_.push_back(turn.read);
+  }
+  finished_.notify_one();
 }
 
 // When the imitated device would be done: latencies of the reads in flight overlap, transfers do not.
 int64_t Loader::due(const Read& read) {
-  if (pace_.bandwidth == 0) return 0;
-  bus_free_ = std::max(bus_free_, read.started + pace_.latency) + int64_t(double(read.nbytes) / pace_.bandwidth * 1e9);
-  return bus_free_;
+  const int64_t transfer = pace_.bandwidth > 0 ? int64_t(double(read.nbytes) / pace_.bandwidth * 1e9) : 0;
+  return bus_free_ = std::max(bus_free_, read.started + pace_.latency) + transfer;
 }
 
 int32_t Loader::serve(const Read& read) const {

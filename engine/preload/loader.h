@@ -11,7 +11,7 @@
 
 namespace edgemoe {
 
-// A storage device to be slowed down to; bandwidth 0: as fast as it is.
+// A storage device to be slowed down to; what is 0 stays as it is.
 struct Pace {
   double bandwidth = 0;  // bytes/s: transfers do not overlap
   int64_t latency = 0;   // ns: latencies of the reads in flight do
@@ -39,9 +39,17 @@ class Loader : public Storage {
   int64_t busy() override;
 
  private:
+  // A read that a lane serves. `ahead`: from the queue of those, and not joined; `due`: not done before.
+  struct Turn {
+    Read* read;
+    bool ahead;
+    int64_t due;
+  };
+
   void stop();
   void work(int lane);
-  Read* next(std::unique_lock<std::mutex>& lock);
+  bool start(Turn& turn, int lane);
+  void finish(const Turn& turn);
   int64_t due(const Read& read);
   int32_t serve(const Read& read) const;
   bool ahead_may_start() const { return !ahead_.empty() && (ahead_in_flight_ + 1 < int(workers_.size()) || workers_.size() == 1); }
