@@ -44,6 +44,12 @@ uint64_t edgemoe_checksum(const uint8_t* data, int64_t bytes);
 Loader* edgemoe_loader_new(const char* const* files, int32_t count);
 void edgemoe_loader_free(Loader*);
 void edgemoe_loader_configure(Loader*, int32_t threads, double bandwidth, int64_t latency, int32_t verify);
+void edgemoe_loader_submit(Loader*, Read*);
+int32_t edgemoe_loader_cancel(Loader*, Read*);
+int32_t edgemoe_loader_join(Loader*, Read*);
+Read* edgemoe_loader_wait(Loader*);
+Read* edgemoe_loader_poll(Loader*);
+int64_t edgemoe_loader_busy(Loader*);
 Records* edgemoe_records_new(int32_t experts, int32_t on, int64_t origin);
 void edgemoe_records_free(Records*);
 void edgemoe_records_forget(Records*);
@@ -268,6 +274,76 @@ void experts() {
   for (Engine* engine : all) edgemoe_engine_free(engine);
 }
 
+// --- reads --------------------------------------------------------------------------------------------------------------------------
+
+constexpr int64_t kBlock = 4096, kRecord = 2 * kBlock;
+constexpr int kRecords = 32;
+
+struct Wanted {
+  Read read{};
+  uint8_t* memory = static_cast<uint8_t*>(std::aligned_alloc(kBlock, kRecord));
+  bool under_way = false;
+
+  ~Wanted() { std::free(memory); }
+};
+
+// What is asked of a loader in any order comes back once, with what the file holds, or with what was wrong with it.
+void play(Loader* loader, const std::vector<uint8_t>& all, int turns) {
+  std::vector<Wanted> wanted(kRecords);
+  int under_way = 0;
+  const auto landed = [&](Read* read) {
+    Wanted& w = wanted[size_t(read->expert)];
+    if (!w.under_way || read != &w.read || read->finished < read->started) fail("a read that nobody asked for");
+    const int32_t due = read->expert == 0 ? READ_SHORT : read->expert == 1 ? READ_DAMAGED : READ_OK;
+    if (read->error != due) fail("a read ended with " + std::to_string(read->error));
+    if (due == READ_OK && std::memcmp(w.memory, all.data() + read->offset, kRecord) != 0) fail("a read of something else");
+    w.under_way = false;
+    --under_way;
+  };
+  for (int turn = 0; turn < turns; ++turn) {
+    const int e = draw(0, kRecords - 1), what = draw(0, 9);
+    Wanted& w = wanted[size_t(e)];
+    if (!w.under_way && what < 6) {
+      w.read = {e, 4, 0, what < 3, e == 0 ? kRecords * kRecord - kBlock : e * kRecord, kRecord,
+                edgemoe_checksum(all.data() + e * kRecord, kRecord) + (e == 1), w.memory, 0, 0, 0, 0};
+      w.under_way = true;
+      ++under_way;
+      edgemoe_loader_submit(loader, &w.read);
+    } else if (w.under_way && what < 4) {
+      if (!edgemoe_loader_cancel(loader, &w.read)) continue;
+      w.under_way = false;
+      --under_way;
+    } else if (w.under_way && what < 7) {
+      edgemoe_loader_join(loader, &w.read);
+    } else if (what == 7 && edgemoe_loader_busy(loader) < 0) {
+      fail("busy for less than no time");
+    } else if (what == 8) {
+      if (Read* read = edgemoe_loader_poll(loader)) landed(read);
+    } else if (under_way > 0) {
+      landed(edgemoe_loader_wait(loader));
+    }
+  }
+  while (under_way > 0) landed(edgemoe_loader_wait(loader));
+  if (edgemoe_loader_poll(loader) != nullptr) fail("a read too many");
+}
+
+void loaders() {
+  std::vector<uint8_t> all(size_t(kRecords * kRecord));
+  for (uint8_t& byte : all) byte = uint8_t(draw(0, 255));
+  const char* const name = "reads";
+  std::FILE* file = std::fopen(name, "wb");
+  if (file == nullptr || std::fwrite(all.data(), 1, all.size(), file) != all.size()) fail("no room for records");
+  std::fclose(file);
+  Loader* loader = edgemoe_loader_new(&name, 1);
+  for (int threads : {1, 2, 4})
+    for (double bandwidth : {0.0, 1e9}) {
+      edgemoe_loader_configure(loader, threads, bandwidth, bandwidth > 0 ? 30'000 : 0, 1);
+      play(loader, all, 2000);
+    }
+  edgemoe_loader_free(loader);
+  std::remove(name);
+}
+
 // --- a model: a dense layer, one with shared experts and a window, one with norms, groups and other rotary ---------------------------
 
 constexpr int kHidden = 72, kWidth = 40, kHeads = 4, kKeyHeads = 2, kDim = 16, kVocabulary = 50, kExperts = 8, kTopK = 3;
@@ -431,6 +507,7 @@ int main(int count, char** names) {
     if (name == "tops") tops();
     if (name == "threads") threads();
     if (name == "experts") experts();
+    if (name == "loaders") loaders();
     if (name == "decoders") decoders();
   }
   std::puts("all well");

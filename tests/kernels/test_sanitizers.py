@@ -20,8 +20,8 @@ OPTIONS = {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=
 
 @pytest.mark.skipif(sys.platform != "linux", reason="linked as on Linux")
 @pytest.mark.parametrize(("sanitizers", "parts"), [
-    ("address,undefined", ("products", "tops", "threads", "experts", "decoders")),
-    ("thread", ("threads", "decoders")),
+    ("address,undefined", ("products", "tops", "threads", "experts", "loaders", "decoders")),
+    ("thread", ("threads", "loaders", "decoders")),
 ])  # fmt: skip
 def test_nothing_is_reported(sanitizers: str, parts: tuple[str, ...], tmp_path: Path) -> None:
     command = compiler()
