@@ -28,7 +28,7 @@ from engine.request import Request
 from engine.residency import policy_name
 from engine.residency.buffer import check_budget
 from engine.sampling import Sampler
-from engine.settings import Value, parse_budget
+from engine.settings import LEAST, Value, parse_budget
 from engine.store import Store
 from engine.streaming import ExpertStream
 
@@ -291,7 +291,7 @@ class Session:
         spec, bits = self.store.spec, int(values["bits"])
         widths = plan.bits if plan else [bits] * (spec.layers * spec.experts)
         full, least = sum(map(self.store.record_bytes, widths)), spec.top_k * self.store.record_bytes(max(widths))
-        granted = parse_budget(str(values["budget"]), full)
+        granted = least if values["budget"] == LEAST else parse_budget(str(values["budget"]), full)
         check_budget(granted, least)
         return Budget(granted, least, full)
 

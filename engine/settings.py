@@ -47,8 +47,10 @@ class Setting:
             EngineError: the text is no such value, with the range or the choices named.
         """
         if self.kind == "bytes":
+            if str(text).strip().lower() == LEAST and self.name != "budget":
+                raise EngineError(f"{self.title}: {text!r} is not a size; write 12MiB or 1.5GB")
             parse_budget(str(text), 1 << 40)
-            return str(text).strip()
+            return str(text).strip().lower() if str(text).strip().lower() == LEAST else str(text).strip()
         try:
             value = _converted(text, type(self.default))
         except ValueError:
@@ -81,15 +83,20 @@ def _article(default: Value) -> str:
     return names[type(default)]
 
 
+LEAST = "least"
+"""A budget: the smallest that works, what one layer needs for one token, so that nothing is kept beyond the layer under way."""
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 def parse_budget(text: str, full: int) -> int:
-    """Read a byte budget: ``12MiB``, ``1.5 GB``, ``800000``, or ``25%`` of ``full`` bytes (all experts at the width in use).
+    """Read a byte budget: ``12MiB``, ``1.5 GB``, ``800000``, or ``25%`` of ``full`` bytes (all experts at the width in use). ``least`` is 0: who
+    knows the smallest budget that works takes that.
 
     Raises:
         EngineError: not a size.
     """
+    if text.strip().lower() == LEAST:
+        return 0
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(%|[kmg]?i?b)?\s*", text.lower())
     if not match:
         raise EngineError(f"Budget: {text!r} is not a size; write 12MiB, 1.5GB or 25%")
@@ -99,7 +106,7 @@ def parse_budget(text: str, full: int) -> int:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("budget", "Expert budget", "Memory", "25%", "Most bytes that expert weights may occupy in memory at any instant. "
-            "A size (12MiB) or a share of all experts at the width in use (25%).", Effect.TOKEN, unit="bytes", kind="bytes"),
+            "A size (12MiB), a share of all experts at the width in use (25%), or least: the smallest that works.", Effect.TOKEN, unit="bytes", kind="bytes"),
     Setting("bits", "Expert bits", "Memory", 4, "Width at which experts are loaded. Experts already resident keep theirs "
             "until they are loaded again.", Effect.TOKEN, unit="bits", choices=(2, 4, 8, 16)),
     Setting("plan", "Bitwidth plan", "Memory", "", "Plan file that gives every expert its own width; empty uses Expert bits "

@@ -6,10 +6,8 @@ import shutil
 from pathlib import Path
 
 from app.race.contenders.contender import Contender, Course, Job, Progress
-from engine.settings import Value
+from engine.settings import LEAST, Value
 
-LEAST = "least"
-"""The smallest budget that works: what one layer of one token needs, so that nothing is kept beyond the layer under way."""
 _MACHINE = ("device", "io_threads", "kernels", "dtype", "skeleton_bits")
 """Settings that a baseline takes over too: how the machine is used, not what is raced."""
 _SLACK = 96 << 20
@@ -50,8 +48,8 @@ CONTENDERS = (
     Ours("ours", "this engine; its budget is what the memory limit leaves, or all experts"),
     Ours("io-free", "the paper's IO-FREE: 16 bits, all experts resident", bits=16, budget="100%"),
     Ours("io-qfree", "the paper's IO-QFREE: 8 bits, all experts resident", bits=8, budget="100%"),
-    Ours("io-exp", "the paper's IO-EXP: 16 bits, every expert read when needed", bits=16, budget=LEAST),
-    Ours("io-qexp", "the paper's IO-QEXP: 4 bits, every expert read when needed", bits=4, budget=LEAST),
+    Ours("io-exp", "the paper's IO-EXP: 16 bits, every expert read when needed", bits=16, budget=LEAST, predictor="none"),
+    Ours("io-qexp", "the paper's IO-QEXP: 4 bits, every expert read when needed", bits=4, budget=LEAST, predictor="none"),
 )
 
 
