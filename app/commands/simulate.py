@@ -70,13 +70,16 @@ def run(args: argparse.Namespace) -> int:
         EngineError: a file, a name or a budget cannot be used.
         Cancelled: interrupted.
     """
+    import platformdirs
+
     from app.replaying import subject_of
     from engine.simulate.sweep import Sweep
 
     _check(args)
     subject = subject_of(args)
     settings = _settings(args, subject)
-    sweep = Sweep(subject.replay, subject.heard, subject.predictors, args.preload_depth, args.preload_width)
+    keep = Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False)) / "predictors"
+    sweep = Sweep(subject.replay, subject.heard, subject.predictors, args.preload_depth, args.preload_width, keep)
     # Not as an exception: it would be raised in what the native training calls, and be lost there.
     previous = signal.signal(signal.SIGINT, lambda *_: sweep.stop())
     try:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import Cancelled
+from engine.errors import Cancelled, EngineError
 from engine.events import Outcome
 from engine.preload.learned import KINDS
-from engine.preload.predictor import Learned
+from engine.preload.predictor import About, Learned, trace_hash
 from engine.preload.transition import Transition
 from engine.simulate.replay import Cell, Lesson, Records, Replay, Replayed
 from engine.simulate.routing import NONE, Routing
@@ -69,17 +71,18 @@ class Row:
 
 class Sweep:
     """``heard`` is the routing of other requests, which policies and predictors learn from before; ``predictors`` are trained already. A
-    predictor that is neither learns as it goes, where it can.
+    predictor that is neither learns as it goes, where it can. What is trained is kept in the folder ``keep``, where there is one.
     """
 
     def __init__(
-        self, replay: Replay, heard: Routing | None = None, predictors: dict[str, Learned] | None = None, depth: int = 4, width: int = 0
-    ) -> None:
+        self, replay: Replay, heard: Routing | None = None, predictors: dict[str, Learned] | None = None, depth: int = 4, width: int = 0,
+        keep: Path | None = None,
+    ) -> None:  # fmt: skip
         self._replay, self._heard, self._depth, self._width = replay, heard, depth, width
         self._expected = _odds(heard) if heard is not None else None
         self._lessons: dict[str, Lesson | None] = {}
         self._predictors = dict(predictors or {})
-        self._stopped = False
+        self._keep, self._stopped = keep, False
 
     def stop(self) -> None:
         """End what is running, from another thread or a signal: ``rows`` raises Cancelled."""
@@ -122,15 +125,26 @@ class Sweep:
             self._lessons[name] = self._replay.learn(name, self._heard)
 
     def _trained(self, name: str, report: Report) -> Learned:
+        """What was learned from the same requests before, or is learned now."""
         assert self._heard is not None
-        made = KINDS[name](*self._replay.routing.shape, self._replay.routing.top_k)
+        kind, heard = KINDS[name], self._heard
+        about = About(name, *heard.shape, heard.top_k, trace_hash(heard.experts), heard.requests, heard.tokens)
+        kept = self._keep / f"{about.trace}-{about.requests}-{kind.file}" if self._keep else None
+        if kept is not None and kept.is_file():
+            with suppress(EngineError):  # damaged, or of another version: learned anew
+                return kind.load(kept, *heard.shape, heard.top_k)
+        made = kind(*heard.shape, heard.top_k)
 
         def tell(share: float) -> bool:
             report(f"training {name}", round(100 * share), 100, "percent")
             return not self._stopped
 
-        if not made.train(self._heard.experts, self._heard.lengths, tell) or self._stopped:
+        if not made.train(heard.experts, heard.lengths, tell) or self._stopped:
             raise Cancelled
+        if kept is not None:
+            with suppress(EngineError, OSError):  # a folder that cannot be written costs time, not the answer
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                made.save(kept, about)
         return made
 
     def _row(self, setting: Setting) -> Row:
