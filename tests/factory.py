@@ -14,6 +14,7 @@ from engine.events import (
     PROTOCOL,
     TABLES,
     Applied,
+    Asked,
     Batch,
     Began,
     Budget,
@@ -64,6 +65,9 @@ class _Run:
     rows: dict[str, list[tuple]] = field(default_factory=lambda: {name: [] for name in TABLES})
     pieces: list[str] = field(default_factory=list)
     read: int = 0
+    useful: int = 0
+    wasted: int = 0
+    in_flight: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
@@ -88,6 +92,8 @@ class _Run:
     def token(self, row: int, request: int, tokens: int, bits: int) -> None:
         """One forward pass over ``tokens`` tokens (1: decode)."""
         start, prefill, counts = self.now, tokens > 1, dict.fromkeys(Outcome, 0)
+        self.useful = self.wasted = 0
+        self.in_flight = []
         spent = dict.fromkeys(SpanKind, 0)
         evictions = demand = 0
         for layer in range(self.layers):
@@ -96,8 +102,9 @@ class _Run:
             if self.native:
                 self._work(spent, SpanKind.ACCOUNT, row, layer, 20_000, 60_000)
                 self._work(spent, SpanKind.SHARED, row, layer, 60_000, 80_000)
-            chosen = self.random.choice(self.experts, min(self.experts, self.top_k * (1 + prefill)), replace=False, p=self.odds[layer])
-            missed: list[int] = []
+            chosen = self._choose(layer, prefill)
+            missed: dict[int, Outcome] = {}
+            self._routed(row, layer, chosen)
             for rank, expert in enumerate(chosen.tolist()):
                 outcome = self._find(row, layer, expert, bits, missed)
                 counts[outcome] += 1
@@ -106,21 +113,23 @@ class _Run:
                     (self.now, row, layer, expert, bits, outcome, 0 if prefill else rank, not prefill, max(1, tokens // 2), weight)
                 )
             evictions += self._read(spent, row, layer, missed, bits)
-            demand += len(missed) * RECORD_BYTES[bits]
+            demand += sum(outcome != Outcome.LATE for outcome in missed.values()) * RECORD_BYTES[bits]
+            self._look_ahead(row, layer, prefill, bits)
             for expert in chosen.tolist():
                 self._work(spent, SpanKind.EXPERT, row, layer, 40_000, 60_000, 1, expert, bits)
         self._work(spent, SpanKind.HEAD, row, -1, 300_000, 300_001)
         self._work(spent, SpanKind.SAMPLE, row, -1, 60_000, 60_001)
         self.now += 10_000 if self.native else 50_000
-        held = {width: sum(RECORD_BYTES[b] for b in self.resident.values() if b == width) for width in (2, 4, 8, 16)}
+        held = {width: sum(RECORD_BYTES[b] for b in self._held() if b == width) for width in (2, 4, 8, 16)}
         duration = self.now - start
         framework = duration - sum(spent[kind] for kind in SpanKind if kind not in (SpanKind.READ, SpanKind.ACCOUNT))
         self.rows["tokens"].append((
             request, int(self.random.integers(4096)), tokens, Phase.PREFILL if prefill else Phase.DECODE, start, duration,
             spent[SpanKind.ATTENTION] + spent[SpanKind.SHARED], spent[SpanKind.ROUTER], spent[SpanKind.EXPERT], spent[SpanKind.STALL],
-            spent[SpanKind.HEAD], spent[SpanKind.SAMPLE], framework, spent[SpanKind.STALL],
+            spent[SpanKind.HEAD], spent[SpanKind.SAMPLE], framework, covered(self.in_flight),
             counts[Outcome.HIT] + counts[Outcome.PRELOADED], counts[Outcome.PRELOADED], *(counts[Outcome[name.upper()]] for name in MISSES),
-            evictions, demand, 0, 0, self.budget, sum(held.values()), held[2], 0, held[4], held[8], held[16], 4096 * (row + len(PROMPT)),
+            evictions, demand, self.useful, self.wasted, self.budget, sum(held.values()),
+            held[2], 0, held[4], held[8], held[16], 4096 * (row + len(PROMPT)),
             float(bits), float(-self.random.exponential()),
         ))  # fmt: skip
         self.rows["samples"].append((
@@ -140,47 +149,176 @@ class _Run:
         spent[kind] += duration
         self.now += duration
 
-    def _find(self, row: int, layer: int, expert: int, bits: int, missed: list[int]) -> Outcome:
+    def _choose(self, layer: int, prefill: bool) -> np.ndarray:
+        return self.random.choice(self.experts, min(self.experts, self.top_k * (1 + prefill)), replace=False, p=self.odds[layer])
+
+    def _held(self) -> list[int]:
+        """The widths of what is in memory."""
+        return list(self.resident.values())
+
+    def _routed(self, row: int, layer: int, chosen: np.ndarray) -> None:
+        """The router has spoken."""
+
+    def _look_ahead(self, row: int, layer: int, prefill: bool, bits: int) -> None:
+        """Read ahead for the layers to come."""
+
+    def _find(self, row: int, layer: int, expert: int, bits: int, missed: dict[int, Outcome]) -> Outcome:
         key = (layer, expert)
         if key in self.resident:
             self.resident.move_to_end(key)
             return Outcome.HIT
-        missed.append(expert)
-        first = key not in self.seen
+        missed[expert] = Outcome.CAPACITY if key in self.seen else Outcome.FIRST_TOUCH
         self.seen.add(key)
-        self.rows["residency"].append((self.now, row, layer, expert, Residency.LOADING, bits, 0.0))
-        return Outcome.FIRST_TOUCH if first else Outcome.CAPACITY
+        return missed[expert]
 
-    def _read(self, spent: dict, row: int, layer: int, missed: list[int], bits: int) -> int:
+    def _evict(self, row: int) -> int:
+        """Make room for one more; returns how many were evicted."""
+        evicted = 0
+        while len(self.resident) >= self.capacity:
+            (old_layer, old), _ = self.resident.popitem(last=False)
+            self._change(row, (old_layer, old), Residency.ABSENT, 0, 0.5)
+            evicted += 1
+        return evicted
+
+    def _change(self, row: int, key: tuple[int, int], state: Residency, bits: int, score: float = 0.0, time: int = 0) -> None:
+        self.rows["residency"].append((time or self.now, row, *key, state, bits, score))
+
+    def _read(self, spent: dict, row: int, layer: int, missed: dict[int, Outcome], bits: int) -> int:
         """Read what was missed, on several lanes at once; the token loop waits for all. Returns how many were evicted."""
-        evicted, end = 0, self.now
-        for slot, expert in enumerate(missed):
-            while len(self.resident) >= self.capacity:
-                (old_layer, old), _ = self.resident.popitem(last=False)
-                self.rows["residency"].append((self.now, row, old_layer, old, Residency.ABSENT, 0, 0.5))
-                evicted += 1
+        evicted, end, landed = 0, self.now, []
+        for slot, (expert, outcome) in enumerate(missed.items()):
+            evicted += self._evict(row)
+            self._change(row, (layer, expert), Residency.LOADING, bits)
             began, duration = self.now + 3_000 * slot, int(self.random.integers(250_000, 500_000))
-            nbytes = RECORD_BYTES[bits]
-            self.rows["spans"].append(
-                (began, duration, row, layer, expert, SpanKind.READ, 1 + slot % LANES, bits, Outcome.FIRST_TOUCH, nbytes)
-            )
-            self.read += nbytes
+            self._landed(row, (layer, expert), began, duration, 1 + slot % LANES, bits, outcome)
             end = max(end, began + duration)
             self.resident[layer, expert] = bits
-            self.rows["residency"].append((end, row, layer, expert, Residency.RESIDENT, bits, 0.0))
+            landed.append((began + duration, (layer, expert), bits))
+        for time, key, width in sorted(landed):
+            self._change(row, key, Residency.RESIDENT, width, time=time)
         if missed:
-            self._span(spent, SpanKind.STALL, row, layer, end - self.now, missed[0], bits)
+            self._span(spent, SpanKind.STALL, row, layer, end - self.now, next(iter(missed)), bits)
+        return evicted
+
+    def _landed(self, row: int, key: tuple[int, int], began: int, duration: int, lane: int, bits: int, outcome: Outcome) -> None:
+        """A record was read."""
+        self.rows["spans"].append((began, duration, row, *key, SpanKind.READ, lane, bits, outcome, RECORD_BYTES[bits]))
+        self.in_flight.append((began, began + duration))
+        self.read += RECORD_BYTES[bits]
+
+
+@dataclass
+class _AheadRun(_Run):
+    """One that guesses the next layer's experts, two of three rightly, and reads ahead those it thinks likely and has not."""
+
+    staged: OrderedDict[tuple[int, int], int] = field(default_factory=OrderedDict)
+    flying: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)  # start, duration, lane
+    asked: dict[tuple[int, int], Asked] = field(default_factory=dict)
+    guesses: list[tuple[int, float]] = field(default_factory=list)
+    coming: np.ndarray | None = None
+    evicted: int = 0
+    bits: int = 4
+
+    def _choose(self, layer: int, prefill: bool) -> np.ndarray:
+        chosen, self.coming = self.coming, None
+        return super()._choose(layer, prefill) if chosen is None else chosen
+
+    def _held(self) -> list[int]:
+        return [*self.resident.values(), *self.staged.values(), *(self.bits for _ in self.flying)]
+
+    def _look_ahead(self, row: int, layer: int, prefill: bool, bits: int) -> None:
+        self.guesses, self.bits = [], bits
+        if prefill or layer + 1 == self.layers:
+            return
+        self.coming = super()._choose(layer + 1, False)
+        odds = 0.05 + 0.3 * self.random.random(self.experts)
+        foreseen = self.coming[self.random.random(len(self.coming)) < 0.7]
+        odds[foreseen] = 0.5 + 0.5 * self.random.random(len(foreseen))
+        odds[self.random.integers(self.experts)] = 0.4 + 0.4 * self.random.random()
+        likeliest = np.argsort(-odds, kind="stable")[: 2 * self.top_k]
+        self.guesses = [(expert, float(odds[expert])) for expert in likeliest.tolist()]
+        for expert, chance in self.guesses:
+            self._read_ahead(row, (layer + 1, expert), bits, chance)
+
+    def _read_ahead(self, row: int, key: tuple[int, int], bits: int, odds: float) -> None:
+        self.asked[key] = Asked.HELD if key in self.resident else Asked.NOTHING
+        if key in self.staged or key in self.flying:
+            self.asked[key] = Asked.READ
+        elif self.asked[key] == Asked.NOTHING and odds > 0.4 and len(self.flying) < LANES:
+            while len(self.staged) + len(self.flying) >= 2 * self.top_k and self.staged:
+                old, _ = self.staged.popitem(last=False)
+                self._change(row, old, Residency.ABSENT, 0)
+                self.wasted += RECORD_BYTES[bits]
+            self._change(row, key, Residency.LOADING, bits, odds)
+            self.asked[key], lane = Asked.READ, 1 + len(self.flying)
+            # Three of four are there in time for the next layer, which is some 200 us off (native: a third of that).
+            duration = int(self.random.integers(60_000, 420_000)) // (3 if self.native else 1)
+            self.flying[key] = self.now + 2_000 * lane, duration, lane
+
+    def _routed(self, row: int, layer: int, chosen: np.ndarray) -> None:
+        for key, (start, duration, lane) in list(self.flying.items()):
+            if start + duration <= self.now:
+                del self.flying[key]
+                self._landed(row, key, start, duration, lane, self.bits, Outcome.PRELOADED)
+                self._change(row, key, Residency.STAGED, self.bits)
+                self.staged[key] = self.bits
+        for rank, (expert, odds) in enumerate(self.guesses):
+            asked = self.asked.get((layer, expert), Asked.NOTHING)
+            self.rows["predictions"].append((self.now, row, layer, expert, rank, 1, expert in chosen, asked, odds))
+
+    def _find(self, row: int, layer: int, expert: int, bits: int, missed: dict[int, Outcome]) -> Outcome:
+        key = (layer, expert)
+        if key in self.staged:
+            self.evicted += self._evict(row)
+            self.resident[key] = self.staged.pop(key)
+            self._change(row, key, Residency.RESIDENT, self.resident[key])
+            self.useful += RECORD_BYTES[bits]
+        elif key in self.flying:
+            missed[expert] = Outcome.LATE
+            self.useful += RECORD_BYTES[bits]
+        else:
+            outcome = super()._find(row, layer, expert, bits, missed)
+            if outcome == Outcome.CAPACITY and any(self.asked.get((layer, e)) == Asked.READ for e, _ in self.guesses):
+                outcome = missed[expert] = Outcome.MISPREDICTED
+            return outcome
+        self.seen.add(key)
+        return Outcome.LATE if expert in missed else Outcome.PRELOADED
+
+    def _read(self, spent: dict, row: int, layer: int, missed: dict[int, Outcome], bits: int) -> int:
+        """Those under way are joined: waited for, not read again."""
+        joined = {expert: self.flying.pop((layer, expert)) for expert, outcome in missed.items() if outcome == Outcome.LATE}
+        evicted, self.evicted = self.evicted, 0
+        for expert, (start, duration, lane) in joined.items():
+            evicted += self._evict(row)
+            self.resident[layer, expert] = bits
+            self._landed(row, (layer, expert), start, duration, lane, bits, Outcome.PRELOADED)
+        evicted += super()._read(spent, row, layer, {e: outcome for e, outcome in missed.items() if outcome != Outcome.LATE}, bits)
+        for expert, (start, duration, _) in joined.items():
+            if start + duration > self.now:
+                self._span(spent, SpanKind.STALL, row, layer, start + duration - self.now, expert, bits)
+            self._change(row, (layer, expert), Residency.RESIDENT, bits)
         return evicted
 
 
+def covered(stretches: list[tuple[int, int]]) -> int:
+    """ns in which at least one of the stretches goes on."""
+    total, reached = 0, 0
+    for start, end in sorted(stretches):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
 def make_messages(
-    layers: int = 8, experts: int = 16, top_k: int = 2, tokens: int = 50, seed: int = 0, native: bool = False
+    layers: int = 8, experts: int = 16, top_k: int = 2, tokens: int = 50, seed: int = 0, native: bool = False, ahead: bool = False
 ) -> Iterator[Notice]:
     """One session of two requests (``tokens`` rows in all, two of them prefills); halfway the expert bits change from 4 to 8.
 
-    ``native``: as the native decoder records it, in short spans, with shared experts and bookkeeping between them.
+    ``native``: as the native decoder records it, in short spans, with shared experts and bookkeeping between them. ``ahead``: with
+    predictions, and experts read ahead of which some are used, some late, some wasted.
     """
-    run, settings, model = _Run(layers, experts, top_k, seed, native), defaults(), make_model(layers, experts, top_k)
+    run = (_AheadRun if ahead else _Run)(layers, experts, top_k, seed, native)
+    settings, model = {**defaults(), "predictor": "gate" if ahead else "none"}, make_model(layers, experts, top_k)
     effective = {**settings, "budget": run.budget, "eviction": "lru", "compute_threads": 1, "dtype": "float32"}
     yield Opened(protocol=PROTOCOL, version="0.1.0", wall=1_790_000_000.0, pid=1234, machine=make_machine())
     yield State(time=1_000, state="loading")
@@ -205,10 +343,11 @@ def make_messages(
 
 
 def make_recording(
-    layers: int = 8, experts: int = 16, top_k: int = 2, tokens: int = 50, seed: int = 0, path: Path | None = None, native: bool = False
+    layers: int = 8, experts: int = 16, top_k: int = 2, tokens: int = 50, seed: int = 0, path: Path | None = None, native: bool = False,
+    ahead: bool = False,
 ) -> Recording:
     """A recording of ``make_messages``, in memory or (``path``) in a session file."""
     recording = Recording(path=path) if path else Recording()
-    for message in make_messages(layers, experts, top_k, tokens, seed, native):
+    for message in make_messages(layers, experts, top_k, tokens, seed, native, ahead):
         recording.append(message)
     return recording
