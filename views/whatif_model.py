@@ -18,7 +18,7 @@ from engine.residency import DEFAULT
 from engine.simulate.cost import Costs, calibrated
 from engine.simulate.live import LiveRouting
 from engine.simulate.replay import ORACLE, Cell, Records, Replay
-from engine.simulate.routing import Routing
+from engine.simulate.routing import Routing, checked
 from profiles.devices import load_devices
 
 POLICIES = (DEFAULT, "lru", "edgemoe", ORACLE)
@@ -110,6 +110,11 @@ def _fitting(question: Question, budget: int) -> np.ndarray:
     return question.initial[np.cumsum(sizes) <= budget] if len(sizes) else question.initial
 
 
+def _sound(routing: Routing) -> Routing:
+    """The routing held to what native code may be given: a session file can say anything."""
+    return checked("This session", routing.experts, routing.lengths, routing.expert_count, routing.prefill)
+
+
 class Asker:
     """Makes questions of a recording as it grows."""
 
@@ -123,7 +128,10 @@ class Asker:
         if model is None or budget is None or not len(recording.tokens):
             return None
         self._live = self._live or LiveRouting(recording)
-        routing = self._live.follow()
+        try:
+            routing = _sound(self._live.follow())
+        except EngineError:
+            return None
         requests = routing.requests
         while requests > 1 and routing.tokens > MOST:
             requests -= 1
@@ -138,16 +146,17 @@ class Asker:
             costs = calibrated(recording, device)
         except EngineError:
             return None
-        return Question(routing, records, costs, budget.granted, model.top_k, self._resident_before(model.experts), self._budgets())
+        return Question(routing, records, costs, budget.granted, model.top_k, self._resident_before(model.layers, model.experts), self._budgets())
 
     def _budgets(self) -> tuple[int, ...]:
         """The budgets that decoded tokens had, the four of most tokens."""
         sizes, counts = np.unique(self.recording.tokens.column("budget_bytes"), return_counts=True)
         return tuple(sizes[np.argsort(-counts)[:4]].tolist())
 
-    def _resident_before(self, experts: int) -> np.ndarray:
+    def _resident_before(self, layers: int, experts: int) -> np.ndarray:
         """Who was in memory before the first pass, in the order of loading."""
         changes = self.recording.residency
         rows = changes.rows(changes.search("time", self.recording.loaded), None)[:20_000]
-        filled = rows[(rows["token"] < 0) & (rows["state"] == Residency.RESIDENT)]
+        known = (rows["layer"] >= 0) & (rows["layer"] < layers) & (rows["expert"] >= 0) & (rows["expert"] < experts)
+        filled = rows[known & (rows["token"] < 0) & (rows["state"] == Residency.RESIDENT)]
         return (filled["layer"].astype(np.int32) * experts + filled["expert"]).astype(np.int32)
