@@ -28,7 +28,7 @@ bool ModelledStorage::cancel(Read* read) {
 
 bool ModelledStorage::join(Read* read) {
   settle(clock_->now());
-  if (!take_out(ahead_, read)) return true;
+  if (!take_out(ahead_, read)) return std::find(demand_.begin(), demand_.end(), read) == demand_.end();
   demand_.push_back(read);
   start(clock_->now());
   return false;
@@ -37,7 +37,7 @@ bool ModelledStorage::join(Read* read) {
 Read* ModelledStorage::wait() {
   settle(clock_->now());
   if (done_.empty()) {
-    const int64_t end = first_to_end()->finished;
+    const int64_t end = first_to_end()->read->finished;
     settle(end);
     clock_->reach(end);
   }
@@ -59,12 +59,14 @@ int64_t ModelledStorage::busy() {
 
 // All that ends by then has ended, and what waited for a lane has started.
 void ModelledStorage::settle(int64_t until) {
-  for (Read* read; !in_flight_.empty() && (read = first_to_end())->finished <= until;) {
-    in_flight_.erase(std::find(in_flight_.begin(), in_flight_.end(), read));
-    ahead_in_flight_ -= read->ahead;
-    if (in_flight_.empty()) busy_ += read->finished - busy_since_;
-    done_.push_back(read);
-    start(read->finished);
+  while (!in_flight_.empty() && first_to_end()->read->finished <= until) {
+    const auto first = first_to_end();
+    const Turn turn = *first;
+    in_flight_.erase(first);
+    ahead_in_flight_ -= turn.ahead;
+    if (in_flight_.empty()) busy_ += turn.read->finished - busy_since_;
+    done_.push_back(turn.read);
+    start(turn.read->finished);
   }
 }
 
@@ -72,7 +74,8 @@ void ModelledStorage::start(int64_t time) {
   while (int(in_flight_.size()) < device_.lanes) {
     const bool may_ahead = !ahead_.empty() && (ahead_in_flight_ + 1 < device_.lanes || device_.lanes == 1);
     if (demand_.empty() && !may_ahead) return;
-    std::deque<Read*>& queue = demand_.empty() ? ahead_ : demand_;
+    const bool ahead = demand_.empty();
+    std::deque<Read*>& queue = ahead ? ahead_ : demand_;
     Read* read = queue.front();
     queue.pop_front();
     if (in_flight_.empty()) busy_since_ = time;
@@ -80,13 +83,13 @@ void ModelledStorage::start(int64_t time) {
     read->lane = int32_t(in_flight_.size()) + 1;
     bus_free_ = std::max(bus_free_, time + device_.latency) + int64_t(double(read->nbytes) / device_.bandwidth * 1e9);
     read->finished = bus_free_ + device_.wake;
-    ahead_in_flight_ += read->ahead;
-    in_flight_.push_back(read);
+    ahead_in_flight_ += ahead;
+    in_flight_.push_back({read, ahead});
   }
 }
 
-Read* ModelledStorage::first_to_end() const {
-  return *std::min_element(in_flight_.begin(), in_flight_.end(), [](const Read* a, const Read* b) { return a->finished < b->finished; });
+std::vector<ModelledStorage::Turn>::iterator ModelledStorage::first_to_end() {
+  return std::min_element(in_flight_.begin(), in_flight_.end(), [](const Turn& a, const Turn& b) { return a.read->finished < b.read->finished; });
 }
 
 }  // namespace edgemoe

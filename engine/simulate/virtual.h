@@ -39,14 +39,19 @@ class ModelledStorage : public Storage {
   int64_t busy() override;
 
  private:
+  struct Turn {
+    Read* read;  // whose end is known
+    bool ahead;  // from the queue of those, and not joined
+  };
+
   void settle(int64_t until);
   void start(int64_t time);
-  Read* first_to_end() const;
+  std::vector<Turn>::iterator first_to_end();
 
   Device device_;
   VirtualClock* clock_;
   std::deque<Read*> demand_, ahead_, done_;
-  std::vector<Read*> in_flight_;  // `finished` of each is known
+  std::vector<Turn> in_flight_;
   int ahead_in_flight_ = 0;
   int64_t bus_free_ = 0, busy_ = 0, busy_since_ = 0;
 };
