@@ -146,7 +146,8 @@ class Asker:
             costs = calibrated(recording, device)
         except EngineError:
             return None
-        return Question(routing, records, costs, budget.granted, model.top_k, self._resident_before(model.layers, model.experts), self._budgets())
+        before = self._resident_before(model.layers, model.experts)
+        return Question(routing, records, costs, budget.granted, model.top_k, before, self._budgets())
 
     def _budgets(self) -> tuple[int, ...]:
         """The budgets that decoded tokens had, the four of most tokens."""
