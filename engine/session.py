@@ -216,8 +216,9 @@ class Session:
 
     def close(self) -> None:
         """End the threads and let go of the model; what was still being read is told."""
-        self.stream.quiesce()
-        self.flush()
+        if not self.stream.closed:
+            self.stream.quiesce()
+            self.flush()
         self.stream.close()
         self.loader.close()
         self.network.close()

@@ -191,6 +191,10 @@ class ExpertStream:
             raise self._failure()
         return expert
 
+    @property
+    def closed(self) -> bool:
+        return self._handle is None
+
     def close(self) -> None:
         """Wait for what is being read, and let go of the memory."""
         if self._handle:
