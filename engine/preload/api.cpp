@@ -13,7 +13,7 @@ int32_t edgemoe_loader_failed(const Loader* loader) { return loader->failed(); }
 int32_t edgemoe_loader_reason(const Loader* loader) { return loader->reason(); }
 int32_t edgemoe_loader_direct(const Loader* loader) { return loader->direct(); }
 
-// Bandwidth in bytes/s, 0 for as fast as it is; latency in ns.
+// Bandwidth in bytes/s, 0 for as much as there is; latency in ns.
 void edgemoe_loader_configure(Loader* loader, int32_t threads, double bandwidth, int64_t latency, int32_t verify) {
   loader->configure(threads, {bandwidth, latency}, verify != 0);
 }
@@ -26,6 +26,7 @@ Read* edgemoe_loader_poll(Loader* loader) { return loader->poll(); }
 int64_t edgemoe_loader_busy(Loader* loader) { return loader->busy(); }
 int64_t edgemoe_loader_read_size() { return sizeof(Read); }
 uint64_t edgemoe_checksum(const uint8_t* data, int64_t bytes) { return checksum(data, bytes); }
+uint64_t edgemoe_checksum_portable(const uint8_t* data, int64_t bytes) { return checksum(data, bytes, false); }
 
 }  // extern "C"
 #pragma GCC visibility pop

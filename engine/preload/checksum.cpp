@@ -1,5 +1,10 @@
 #include "preload/checksum.h"
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#define EDGEMOE_AVX2
+#include <immintrin.h>
+#endif
+
 namespace edgemoe {
 
 namespace {
@@ -24,12 +29,43 @@ inline uint64_t word(const uint8_t* at) {  // little-endian, as every platform t
   return value;
 }
 
-inline void accumulate(uint64_t* sums, const uint8_t* stripe, const uint8_t* secret) {
-  for (int i = 0; i < kLanes; ++i) {
-    const uint64_t value = word(stripe + 8 * i), key = value ^ word(secret + 8 * i);
-    sums[i ^ 1] += value;
-    sums[i] += (key & 0xFFFFFFFF) * (key >> 32);
+// Takes in so many stripes of data, each with the secret from 8 bytes further on.
+using Accumulate = void (*)(uint64_t* sums, const uint8_t* stripe, const uint8_t* secret, int64_t stripes);
+
+void accumulate_plain(uint64_t* sums, const uint8_t* stripe, const uint8_t* secret, int64_t stripes) {
+  for (; stripes > 0; --stripes, stripe += kStripe, secret += 8)
+    for (int i = 0; i < kLanes; ++i) {
+      const uint64_t value = word(stripe + 8 * i), key = value ^ word(secret + 8 * i);
+      sums[i ^ 1] += value;
+      sums[i] += (key & 0xFFFFFFFF) * (key >> 32);
+    }
+}
+
+#ifdef EDGEMOE_AVX2
+__attribute__((target("avx2"))) inline __m256i add(__m256i sum, const uint8_t* stripe, const uint8_t* secret) {
+  const __m256i value = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(stripe));
+  const __m256i key = _mm256_xor_si256(value, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(secret)));
+  const __m256i product = _mm256_mul_epu32(key, _mm256_srli_epi64(key, 32));  // of halves: what compilers do not find in the loop above
+  return _mm256_add_epi64(sum, _mm256_add_epi64(product, _mm256_shuffle_epi32(value, 0x4e)));
+}
+
+__attribute__((target("avx2"))) void accumulate_avx2(uint64_t* sums, const uint8_t* stripe, const uint8_t* secret, int64_t stripes) {
+  __m256i* at = reinterpret_cast<__m256i*>(sums);
+  __m256i low = _mm256_loadu_si256(at), high = _mm256_loadu_si256(at + 1);
+  for (; stripes > 0; --stripes, stripe += kStripe, secret += 8) {
+    low = add(low, stripe, secret);
+    high = add(high, stripe + 32, secret + 32);
   }
+  _mm256_storeu_si256(at, low);
+  _mm256_storeu_si256(at + 1, high);
+}
+#endif
+
+Accumulate best() {
+#ifdef EDGEMOE_AVX2
+  if (__builtin_cpu_supports("avx2")) return accumulate_avx2;
+#endif
+  return accumulate_plain;
 }
 
 inline void scramble(uint64_t* sums) {
@@ -43,17 +79,18 @@ inline uint64_t folded(uint64_t a, uint64_t b) {
 
 }  // namespace
 
-uint64_t checksum(const uint8_t* data, int64_t bytes) {
+uint64_t checksum(const uint8_t* data, int64_t bytes, bool widest) {
+  static const Accumulate widest_there_is = best();
+  const Accumulate accumulate = widest ? widest_there_is : accumulate_plain;
   uint64_t sums[kLanes] = {kPrime32[2], kPrime64[0], kPrime64[1], kPrime64[2], kPrime64[3], kPrime32[1], kPrime64[4], kPrime32[0]};
   const int64_t blocks = (bytes - 1) / kBlock;
   const uint8_t* at = data;
   for (int64_t block = 0; block < blocks; ++block, at += kBlock) {
-    for (int stripe = 0; stripe < kStripesPerBlock; ++stripe) accumulate(sums, at + stripe * kStripe, kSecretBytes + stripe * 8);
+    accumulate(sums, at, kSecretBytes, kStripesPerBlock);
     scramble(sums);
   }
-  const int64_t stripes = (bytes - 1 - blocks * kBlock) / kStripe;
-  for (int64_t stripe = 0; stripe < stripes; ++stripe) accumulate(sums, at + stripe * kStripe, kSecretBytes + stripe * 8);
-  accumulate(sums, data + bytes - kStripe, kSecretBytes + kSecret - kStripe - 7);
+  accumulate(sums, at, kSecretBytes, (bytes - 1 - blocks * kBlock) / kStripe);
+  accumulate(sums, data + bytes - kStripe, kSecretBytes + kSecret - kStripe - 7, 1);
   uint64_t hash = uint64_t(bytes) * kPrime64[0];
   for (int i = 0; i < 4; ++i)
     hash += folded(sums[2 * i] ^ word(kSecretBytes + 11 + 16 * i), sums[2 * i + 1] ^ word(kSecretBytes + 11 + 16 * i + 8));

@@ -6,7 +6,7 @@
 
 namespace edgemoe {
 
-// Of more than 240 bytes, as all records are (multiples of 4 KiB).
-uint64_t checksum(const uint8_t* data, int64_t bytes);
+// Of more than 240 bytes, as all records are (multiples of 4 KiB). The same by the widest instructions the processor has and by none of its own.
+uint64_t checksum(const uint8_t* data, int64_t bytes, bool widest = true);
 
 }  // namespace edgemoe
