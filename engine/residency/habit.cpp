@@ -62,7 +62,7 @@ void Habit::expect(const double* odds) {
 
 void Habit::turn(int layer, const int32_t* experts, int count, bool prefill) {
   if (!prefill || share_ == 0) {
-    share_ = float(count) / float(experts_);
+    share_ = float(std::max(count, 1)) / float(experts_);
     if (prefill) share_ = std::min(share_, 0.125f);  // how many a token uses is not known yet
     base_ = std::log(share_ / std::max(1 - share_, 0.01f));
   }
