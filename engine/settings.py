@@ -108,7 +108,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("budget", "Expert budget", "Memory", "25%", "Most bytes that expert weights may occupy in memory at any instant. "
             "A size (12MiB), a share of all experts at the width in use (25%), or least: the smallest that works.", Effect.TOKEN, unit="bytes", kind="bytes"),
     Setting("bits", "Expert bits", "Memory", 4, "Width at which experts are loaded. Experts already resident keep theirs "
-            "until they are loaded again.", Effect.TOKEN, unit="bits", choices=(2, 4, 8, 16)),
+            "until they are loaded again.", Effect.TOKEN, unit="bits", choices=(2, 3, 4, 8, 16)),
     Setting("plan", "Bitwidth plan", "Memory", "", "Plan file that gives every expert its own width; empty uses Expert bits "
             "for all.", Effect.TOKEN, kind="path"),
     Setting("eviction", "Eviction policy", "Memory", "default", "Which resident expert makes room for the next.", Effect.TOKEN,

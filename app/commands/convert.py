@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="folder of a safetensors mixture-of-experts checkpoint")
     parser.add_argument("store", metavar="STORE", type=Path, help="folder to make; an interrupted conversion continues")
-    parser.add_argument("--bits", default="2,4,8,16", metavar="WIDTHS", help="from 2,3,4,8,16 (default %(default)s)")
+    parser.add_argument("--bits", default="2,3,4,8,16", metavar="WIDTHS", help="from 2,3,4,8,16 (default %(default)s)")
     parser.add_argument("--quantizer", default="default", help="channel (the paper's), group32, group64 (the default) or group128")
     parser.add_argument("--verify", action="store_true", help="read every record back from disk")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")

@@ -1,41 +1,60 @@
-"""A bitwidth plan: the width of every expert, in a JSON file that people can read.
+"""A bitwidth plan: the width of every expert, in a JSON file that people can read and compare.
 
 S MoE layers, E experts a layer.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.errors import EngineError
+from engine.recording.output import whole_file
 
 if TYPE_CHECKING:
     from engine.store import Store
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """How a plan came about: by which ``method``, to lose at most ``tolerance`` (0.02 is 2% of perplexity), on which ``texts`` (a hash),
+    and what it was measured to lose there: the rise of perplexity with its 95% interval, and KL in nats a token."""
+
+    method: str
+    tolerance: float
+    texts: str
+    loss: float
+    loss_ci: tuple[float, float]
+    kl: float
+
+
 class PlanFile(msgspec.Struct):
-    """The file: ``layers`` holds S lists of E widths; ``model_hash`` is the store's."""
+    """The file: ``layers`` holds S lists of E widths; ``model_hash`` and ``quantizer`` are the store's. ``origin`` is None for one made
+    by hand."""
 
     model_hash: str
     layers: list[list[int]]
     version: int = 1
+    model: str = ""
+    quantizer: str = ""
+    bytes: int = 0
+    origin: Origin | None = None
 
 
 class Plan:
     """``bits`` by expert number, layer · E + expert."""
 
-    def __init__(self, bits: list[int]) -> None:
-        self.bits = bits
+    def __init__(self, bits: list[int], origin: Origin | None = None) -> None:
+        self.bits, self.origin = bits, origin
 
     @classmethod
     def read(cls, path: Path, store: Store) -> Plan:
         """Read a plan made for ``store``'s model.
 
         Raises:
-            EngineError: no plan, another model's, or widths that the store does not have.
+            EngineError: no plan, another model's or quantizer's, or widths that the store does not have.
         """
         try:
             file = msgspec.json.decode(path.read_bytes(), type=PlanFile)
@@ -46,8 +65,27 @@ class Plan:
         spec = store.spec
         if file.model_hash != store.model_hash or [len(layer) for layer in file.layers] != [spec.experts] * spec.layers:
             raise EngineError(f"The plan {path} was made for another model; make one for {store.name}")
+        if file.quantizer not in ("", store.quantizer):
+            raise EngineError(f"The plan {path} was made for experts quantized by {file.quantizer}, {store.name} is by {store.quantizer}; "
+                              "calibrate again")  # fmt: skip
         bits = [width for layer in file.layers for width in layer]
         missing = sorted(set(bits) - set(store.widths))
         if missing:
             raise EngineError(f"The plan {path} asks for {missing[0]} bits, which {store.name} is not stored at; convert it at that width")
-        return cls(bits)
+        return cls(bits, file.origin)
+
+    def write(self, path: Path, store: Store) -> None:
+        """Write it for ``store``'s model, a line a layer, so that two plans can be compared line by line.
+
+        Raises:
+            EngineError: the file cannot be written.
+        """
+        each = store.spec.experts
+        layers = [self.bits[first : first + each] for first in range(0, len(self.bits), each)]
+        size = sum(map(store.record_bytes, self.bits))
+        about = msgspec.to_builtins(PlanFile(store.model_hash, [], 1, store.name, store.quantizer, size, self.origin))
+        del about["layers"]
+        head = json.dumps(about, indent=2).removesuffix("\n}")
+        rows = ",\n".join(f"    {json.dumps(layer)}" for layer in layers)
+        with whole_file(path) as file:
+            file.write(f'{head},\n  "layers": [\n{rows}\n  ]\n}}\n'.encode())

@@ -46,6 +46,6 @@ def open_or_convert(
     if is_store(path):
         return Store.open(path)
     target = default_store_path(path, quantizer)
-    if is_store(target) and version_of(target) < VERSION:
+    if is_store(target) and (version_of(target) < VERSION or not set(widths) <= set(Store.open(target).widths)):
         shutil.rmtree(target)  # ours, in the cache, and made again from the checkpoint
     return convert(path, target, widths, quantizer, progress, cancel)

@@ -28,7 +28,7 @@ from engine.store.reader import Store
 from engine.store.record import encode
 from engine.store.skeleton_file import skeleton_bytes, write_skeleton
 
-DEFAULT_WIDTHS = (2, 4, 8, 16)
+DEFAULT_WIDTHS = (2, 3, 4, 8, 16)
 _COMPANIONS = (
     "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
     "merges.txt", "*.model", "*.tiktoken", "chat_template*",

@@ -1,0 +1,184 @@
+"""From a tolerated loss to a plan: estimate, pack, measure, correct.
+
+N experts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.bitwidth import importance
+from engine.bitwidth.blocks import Texts
+from engine.bitwidth.dense import DenseExperts
+from engine.bitwidth.fidelity import Loss, Yardstick
+from engine.bitwidth.knapsack import Floats, Packed, cheapest
+from engine.bitwidth.notebook import Notebook
+from engine.bitwidth.sensitivity import Sensitivity, estimate
+from engine.errors import Cancelled, EngineError
+from engine.models.skeleton import Skeleton
+
+LEARN, VERIFY = "learn", "verify"
+_ROUNDS = 8  # corrections at most
+_NEAR = 0.03  # a plan that uses all but this share of the tolerance is not improved further
+Report = Callable[[str, int, int], object]
+"""Told the stage, and how many of how many blocks are done."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A plan [N], what it loses on the text it was verified on, and the cost and bound of the packing where one made it."""
+
+    bits: tuple[int, ...]
+    loss: Loss
+    packed: Packed | None
+    seconds: float
+
+
+class Calibration:
+    """One model and one choice of text; whatever is found out is kept, and an interrupted one goes on where it was.
+
+    ``widths`` are those that a plan gives: 16 bits is what they are held against. A plan is within a tolerance if the upper end of the 95%
+    interval of its loss is: what is delivered should hold on text nobody measured.
+    """
+
+    def __init__(
+        self, skeleton: Skeleton, texts: Texts, notebook: Notebook, report: Report = lambda stage, done, of: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        self.skeleton, self.store, self.texts, self.notebook = skeleton, skeleton.store, texts, notebook
+        self.count = self.store.spec.layers * self.store.spec.experts
+        self.widths = tuple(bits for bits in self.store.widths if bits < 16) or self.store.widths
+        self._report, self._cancelled = report, cancelled
+        self._yardsticks: dict[str, Yardstick] = {}
+        self._experts = DenseExperts(self.store, [max(self.store.widths)] * self.count)
+
+    def __enter__(self) -> Calibration:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for yardstick in self._yardsticks.values():
+            yardstick.close()
+
+    def uniform(self, bits: int) -> tuple[int, ...]:
+        """The plan of one width for all."""
+        return (bits,) * self.count
+
+    def bytes_of(self, bits: Sequence[int]) -> int:
+        """What the experts of a plan take on storage."""
+        return sum(map(self.store.record_bytes, bits))
+
+    def measure(self, side: str, bits: Sequence[int], stage: str = "measuring a plan") -> Loss:
+        """What a plan loses on the text of a side."""
+        known = self.notebook.loss(side, bits)
+        if known is not None:
+            return known
+        yardstick = self._yardstick(side)
+        self._experts.bits = list(bits)
+        loss = self._told(stage, len(yardstick), lambda: yardstick.measure(self._experts))
+        self.notebook.keep_loss(side, bits, loss)
+        return loss
+
+    def sensitivity(self) -> Sensitivity:
+        """The fast estimate, on the text to learn from."""
+        known = self.notebook.sensitivity(self.store)
+        if known is not None:
+            return known
+        blocks = self.texts.learn
+        self._stage = "estimating every expert at every width", len(blocks)
+        found = estimate(self.skeleton, blocks, self._step)
+        self.notebook.keep_sensitivity(found)
+        return found
+
+    def importance(self) -> list[float]:
+        """The paper's: what it costs, nats a token on the text to learn from, to lower each expert by itself."""
+        plans = importance.trials(self.count)
+        return [float(self.measure(LEARN, plan, f"trying expert {n} of {len(plans)}").rise.mean()) for n, plan in enumerate(plans, 1)]
+
+    def plan(self, tolerance: float, costs: Floats | None = None) -> Delivered:
+        """The plan of least cost (bytes on storage, or ``costs`` [N, widths]) whose measured loss is within ``tolerance`` (0.02 is 2%).
+
+        Estimates are too low by a factor that depends on how much is lost; it is found by measuring, and corrected for, until little of the
+        tolerance is left.
+
+        Raises:
+            EngineError: no width is good enough.
+        """
+        began, widths = time.monotonic(), self.widths
+        losses = self.sensitivity().losses[:, [self.store.widths.index(bits) for bits in widths]]
+        costs = self.storage_costs() if costs is None else costs
+        best: Delivered | None = None
+        allowed, low, high = float(np.log1p(tolerance)) / 2, 0.0, np.inf
+        for _ in range(_ROUNDS):
+            packed = cheapest(costs, losses, allowed)
+            if packed is None:
+                break
+            bits = tuple(widths[at] for at in packed.choice)
+            loss = self.measure(VERIFY, bits, "measuring a plan")
+            reached = loss.share_range[1]
+            if reached <= tolerance:
+                low = allowed
+                if best is None or packed.cost < (best.packed.cost if best.packed else np.inf):
+                    best = Delivered(bits, loss, packed, time.monotonic() - began)
+                if reached > tolerance * (1 - _NEAR) or set(bits) == {min(widths)}:
+                    break
+            else:
+                high = allowed
+            guess = allowed * np.log1p(tolerance) / max(np.log1p(max(reached, 0)), 0.1 * np.log1p(tolerance))
+            inside = low < guess < high
+            allowed = float(guess if inside else (low + high) / 2 if np.isfinite(high) else 2 * allowed)
+        if best is None:
+            raise EngineError(self._refusal(tolerance))
+        return best
+
+    def paper_plan(self, tolerance: float) -> Delivered:
+        """The paper's procedure with the loss measured on the text to learn from, as there; the loss told is that on the other text.
+
+        Raises:
+            EngineError: no width is good enough.
+        """
+        began = time.monotonic()
+
+        def loss(plan: tuple[int, ...]) -> float:
+            return self.measure(LEARN, plan).share
+
+        pair = importance.bounds(self.count, self.widths, tolerance, loss)
+        if pair is None:
+            raise EngineError(self._refusal(tolerance))
+        bits = importance.search(self.importance(), *pair, tolerance, loss)
+        return Delivered(bits, self.measure(VERIFY, bits), None, time.monotonic() - began)
+
+    def storage_costs(self) -> Floats:
+        """Bytes of a record at every width, [N, widths]."""
+        return np.tile([float(self.store.record_bytes(bits)) for bits in self.widths], (self.count, 1))
+
+    def traffic_costs(self) -> Floats:
+        """Bytes that a token uses of each expert at every width, [N, widths]."""
+        return self.storage_costs() * np.maximum(self.sensitivity().uses, 1e-6)[:, None]
+
+    def _refusal(self, tolerance: float) -> str:
+        best = min((self.measure(VERIFY, self.uniform(bits)).share_range[1], bits) for bits in self.widths)
+        return (f"No plan of {self.store.name} loses at most {tolerance:.3%}: at best, all experts at {best[1]} bits lose up to "
+                f"{best[0]:.3%}; tolerate more, or convert it at a higher width")  # fmt: skip
+
+    def _yardstick(self, side: str) -> Yardstick:
+        if side not in self._yardsticks:
+            blocks = self.texts.learn if side == LEARN else self.texts.verify
+            self._experts.bits = [max(self.store.widths)] * self.count
+            self._stage = f"running at {max(self.store.widths)} bits", len(blocks)
+            self._yardsticks[side] = Yardstick(self.skeleton, blocks, self._experts, self._step)
+        return self._yardsticks[side]
+
+    def _told(self, stage: str, blocks: int, work: Callable[[], Loss]) -> Loss:
+        self._stage = stage, blocks
+        self._step(0)
+        return work()
+
+    def _step(self, done: int) -> None:
+        stage, blocks = self._stage
+        self._report(stage, done, blocks)
+        if self._cancelled():
+            raise Cancelled

@@ -1,0 +1,88 @@
+"""A store's experts computed densely, at whatever widths a plan gives them: for measuring plans, not for running models.
+
+T tokens, k experts a token, d hidden; S MoE layers, E experts a layer, N = S · E.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import EngineError
+from engine.kernels import reference
+from engine.quant import ExpertWeights, Matrix
+from engine.store import Store
+
+CACHE_BYTES = 1 << 30
+"""Dense weights kept, at most: the experts of a small model at the few widths in question. A larger one's are read anew."""
+
+
+class DenseExperts:
+    """A runtime for ``Skeleton.bind``: every expert in float32, at the width ``bits`` [N] gives it.
+
+    Many texts go through a layer at once, so each expert is read and unpacked once for all of their tokens.
+    """
+
+    def __init__(self, store: Store, bits: Sequence[int], cache_bytes: int = CACHE_BYTES) -> None:
+        self.store, self.bits = store, list(bits)
+        self._cache: OrderedDict[tuple[int, int], tuple[ExpertWeights, int]] = OrderedDict()
+        self._held, self._most = 0, cache_bytes
+
+    def forward(self, module: Any, layer: int, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        """See ``interface.Runtime``."""
+        out = torch.zeros_like(hidden)
+        for expert, tokens, place in chosen(index, self.store.spec.experts):
+            number = layer * self.store.spec.experts + expert
+            y = self.outputs(module, number, self.bits[number], hidden[tokens])
+            out.index_add_(0, tokens, y * weights[tokens, place, None].to(y.dtype))
+        return out
+
+    def outputs(self, module: nn.Module, number: int, bits: int, hidden: Tensor) -> Tensor:
+        """What expert ``number`` makes at a width of ``hidden`` [T, d], before the router's weight."""
+        return reference.forward(hidden, self.weights(number, bits), module)
+
+    def weights(self, number: int, bits: int) -> ExpertWeights:
+        """The expert's weights in float32.
+
+        Raises:
+            EngineError: its record is damaged.
+        """
+        found = self._cache.pop((number, bits), None)
+        if found is None:
+            found = self._read(number, bits)
+            self._held += found[1]
+        self._cache[number, bits] = found
+        while self._held > self._most and len(self._cache) > 1:
+            _, (_, size) = self._cache.popitem(last=False)
+            self._held -= size
+        return found[0]
+
+    def _read(self, number: int, bits: int) -> tuple[ExpertWeights, int]:
+        layer, expert = divmod(number, self.store.spec.experts)
+        record = self.store.record(layer, expert, bits)
+        with record.file.open("rb") as file:
+            file.seek(record.offset)
+            data = bytearray(file.read(record.nbytes))
+        if len(data) != record.nbytes or not self.store.checksum_ok(layer, expert, bits, data):
+            raise EngineError(f"Expert {expert} of layer {layer} is damaged in {record.file}; delete the store and convert the model again")
+        packed = self.store.unpack(torch.frombuffer(data, dtype=torch.uint8), bits)
+        dense = ExpertWeights(16, _dense(packed.up), _dense(packed.down), packed.up_bias, packed.down_bias)
+        return dense, dense.up.codes.nbytes + dense.down.codes.nbytes
+
+
+def chosen(index: Tensor, experts: int) -> list[tuple[int, Tensor, Tensor]]:
+    """Each expert that ``index`` [T, k] names, with its tokens and its place among their choices."""
+    found = []
+    for expert in torch.unique(index).tolist():
+        if 0 <= expert < experts:  # some families pad with one that is none
+            tokens, place = torch.where(index == expert)
+            found.append((int(expert), tokens, place))
+    return found
+
+
+def _dense(matrix: Matrix) -> Matrix:
+    return Matrix(16, matrix.rows, matrix.columns, matrix.dense(torch.float32))
