@@ -116,7 +116,7 @@ class Network:
     @property
     def context(self) -> int:
         """Tokens of prompt and answer together at most."""
-        return int(getattr(self.skeleton.config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
+        return self.skeleton.context
 
     @property
     def end_tokens(self) -> tuple[int, ...]:

@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     store = open_store(resolve_model(args.model))
     torch.set_num_threads(args.threads or max(1, (os.cpu_count() or 2) - 1))
     skeleton = load_skeleton(store, torch.float32)
-    context = int(getattr(skeleton.config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
-    texts = texts_of(skeleton.tokenizer, kinds, args.tokens, context)
+    texts = texts_of(skeleton.tokenizer, kinds, args.tokens, skeleton.context)
     stopped = [False]
     previous = signal.signal(signal.SIGINT, lambda *_: stopped.__setitem__(0, True))
     try:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.errors import EngineError
 from engine.kernels import reference
 from engine.quant import ExpertWeights, Matrix
 from engine.store import Store
@@ -62,14 +61,7 @@ class DenseExperts:
         return found[0]
 
     def _read(self, number: int, bits: int) -> tuple[ExpertWeights, int]:
-        layer, expert = divmod(number, self.store.spec.experts)
-        record = self.store.record(layer, expert, bits)
-        with record.file.open("rb") as file:
-            file.seek(record.offset)
-            data = bytearray(file.read(record.nbytes))
-        if len(data) != record.nbytes or not self.store.checksum_ok(layer, expert, bits, data):
-            raise EngineError(f"Expert {expert} of layer {layer} is damaged in {record.file}; delete the store and convert the model again")
-        packed = self.store.unpack(torch.frombuffer(data, dtype=torch.uint8), bits)
+        packed = self.store.load(*divmod(number, self.store.spec.experts), bits)
         dense = ExpertWeights(16, _dense(packed.up), _dense(packed.down), packed.up_bias, packed.down_bias)
         return dense, dense.up.codes.nbytes + dense.down.codes.nbytes
 

@@ -38,7 +38,7 @@ class Notebook:
     """Of one model as quantized in one store, and one choice of text."""
 
     def __init__(self, store: Store, text_digest: str, folder: Path | None = None) -> None:
-        name = xxhash.xxh3_64_hexdigest("|".join((store.model_hash, store.quantizer, str(store.widths), text_digest)).encode())
+        name = xxhash.xxh3_64_hexdigest("|".join((store.model_hash, store.digest, text_digest)).encode())
         self._path = (folder or cache_folder() / "calibration") / f"{name}.json"
         self._widths = store.widths
         try:

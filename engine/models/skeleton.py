@@ -40,6 +40,11 @@ class Skeleton:
         self.generation_config: GenerationConfig = _generation_config(store, model)
 
     @property
+    def context(self) -> int:
+        """Tokens that the model takes together at most."""
+        return int(getattr(self.config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
+
+    @property
     def parts(self) -> ModelParts:
         """The stations a token passes, as they are now: layers may have been replaced."""
         return dissect(self.model)

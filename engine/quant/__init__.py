@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from engine.errors import EngineError
 from engine.quant.codec import Channel, Codec
+from engine.quant.feedback import Feedback
 from engine.quant.group import Group
 from engine.quant.matrix import ExpertWeights, Matrix
 
 DEFAULT = "group64"
-CODECS: dict[str, Codec] = {codec.name: codec for codec in (Channel(), Group(32), Group(64), Group(128))}
+CODECS: dict[str, Codec] = {codec.name: codec for codec in (Channel(), Group(32), Group(64), Group(128), Feedback(64))}
 
 
 def codec_named(name: str) -> Codec:
@@ -23,4 +24,4 @@ def codec_named(name: str) -> Codec:
         raise EngineError(f"Quantizer {name!r} is not known; choose one of {', '.join(CODECS)}") from None
 
 
-__all__ = ["CODECS", "DEFAULT", "Codec", "ExpertWeights", "Matrix", "codec_named"]
+__all__ = ["CODECS", "DEFAULT", "Codec", "ExpertWeights", "Feedback", "Matrix", "codec_named"]

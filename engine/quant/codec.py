@@ -49,8 +49,9 @@ class Codec(ABC):
     def _bounds(self, bits: int) -> tuple[int, int]:
         """The lowest and the highest code in use."""
 
-    def quantize(self, weight: Tensor, bits: int) -> Matrix:
-        """Quantize a matrix [R, C] of any float type to ``bits``.
+    def quantize(self, weight: Tensor, bits: int, inputs: Tensor | None = None) -> Matrix:
+        """Quantize a matrix [R, C] of any float type to ``bits``; ``inputs``, Σ x xᵀ [C, C] of what text sends through it, is for codecs
+        that listen to text.
 
         Raises:
             ValueError: a weight is not finite, which no scale can mend.

@@ -37,11 +37,12 @@ class Group(Codec):
     def _scales(self, values: Tensor, bits: int) -> Tensor:
         # A row at a time would do; a few hundred keep the temporaries inside the processor's cache.
         rows = max(1, (1 << 16) // max(1, values.shape[1] * values.shape[2]))
-        return torch.cat([_search(chunk, bits) for chunk in torch.split(values, rows)])
+        return torch.cat([search(chunk, bits) for chunk in torch.split(values, rows)])
 
 
-def _search(values: Tensor, bits: int) -> Tensor:
-    """Least-squares scale [R, G] of values [R, G, group]: a coarse search, then one refit to the codes it chose."""
+def search(values: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
+    """Least-squares scale [R, G] of values [R, G, group]: a coarse search, then one refit to the codes it chose. ``weights``
+    [1, G, group] say how much the error of each column counts."""
     center = ((1 << bits) - 1) / 2
     largest = values.abs().amax(-1) / center
     best = largest
@@ -50,8 +51,10 @@ def _search(values: Tensor, bits: int) -> Tensor:
         scale = largest * share
         levels = _levels(values, scale, center)
         # The best scale for these very levels is the projection of the values on them.
-        fitted = (levels * values).sum(-1) / (levels * levels).sum(-1)
-        loss = (levels * fitted.unsqueeze(-1)).sub_(values).square_().sum(-1)
+        counted = levels if weights is None else levels * weights
+        fitted = (counted * values).sum(-1) / (counted * levels).sum(-1)
+        error_of = (levels * fitted.unsqueeze(-1)).sub_(values).square_()
+        loss = (error_of if weights is None else error_of * weights).sum(-1)
         better = loss < error
         best, error = torch.where(better, fitted, best), torch.where(better, loss, error)
     return best

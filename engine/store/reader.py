@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import torch
 import xxhash
 from torch import Tensor
 from typing_extensions import Buffer
@@ -44,7 +45,7 @@ class Record(NamedTuple):
 
 
 class Store:
-    """An opened store. It holds no file open and reads no weights; it says where they are."""
+    """An opened store. It holds no file open; it says where weights are. ``digest`` is of all its records."""
 
     def __init__(self, path: Path, manifest: Manifest, checksums: npt.NDArray[np.uint64]) -> None:
         self.path = path
@@ -54,6 +55,7 @@ class Store:
         self.model_hash = manifest.model_hash
         self.name = manifest.name
         self.skeleton_bytes = manifest.skeleton_bytes
+        self.digest = manifest.checksums
         self._checksums = {bits: checksums[:, :, i].reshape(-1) for i, bits in enumerate(manifest.widths)}
         codec, values = codec_named(manifest.quantizer), VALUE_DTYPES[manifest.value_dtype]
         self._layouts = {bits: layout_of(self.spec, bits, codec, values) for bits in manifest.widths}
@@ -109,6 +111,20 @@ class Store:
     def checksum_ok(self, layer: int, expert: int, bits: int, buffer: Buffer) -> bool:
         """Whether ``buffer``, the whole record as read, is what was written."""
         return xxhash.xxh3_64_intdigest(buffer) == self.record(layer, expert, bits).checksum
+
+    def load(self, layer: int, expert: int, bits: int) -> ExpertWeights:
+        """Read one expert, through the page cache: for work that is done once, not for running.
+
+        Raises:
+            EngineError: the record is damaged.
+        """
+        record = self.record(layer, expert, bits)
+        with record.file.open("rb") as file:
+            file.seek(record.offset)
+            data = bytearray(file.read(record.nbytes))
+        if len(data) != record.nbytes or not self.checksum_ok(layer, expert, bits, data):
+            raise EngineError(f"Expert {expert} of layer {layer} is damaged in {record.file}; delete the store and convert the model again")
+        return self.unpack(torch.frombuffer(data, dtype=torch.uint8), bits)
 
     def unpack(self, buffer: Tensor, bits: int) -> ExpertWeights:
         """The weights in a record's bytes, uint8 [record_bytes]: views only, valid while the buffer keeps the record."""

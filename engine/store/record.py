@@ -12,8 +12,8 @@ from engine.quant import Codec, ExpertWeights, Matrix
 from engine.store.format import Layout, PartLayout, Section
 
 
-def encode(parts: dict[str, Tensor], layout: Layout, codec: Codec) -> bytearray:
-    """The record of an expert whose ``parts`` are tensors by name.
+def encode(parts: dict[str, Tensor], layout: Layout, codec: Codec, inputs: dict[str, Tensor] | None = None) -> bytearray:
+    """The record of an expert whose ``parts`` are tensors by name; ``inputs`` are H of each (engine.quant.feedback), where text was run.
 
     Raises:
         ValueError: a weight is not finite.
@@ -25,7 +25,7 @@ def encode(parts: dict[str, Tensor], layout: Layout, codec: Codec) -> bytearray:
         if part.scales is None:
             view(buffer, part.codes).copy_(tensor)
             continue
-        matrix = codec.quantize(tensor, layout.bits)
+        matrix = codec.quantize(tensor, layout.bits, (inputs or {}).get(part.spec.name))
         assert matrix.scales is not None
         view(buffer, part.codes).copy_(matrix.codes)
         view(buffer, part.scales).copy_(matrix.scales)

@@ -19,7 +19,7 @@ import xxhash
 from engine.errors import Cancelled, EngineError
 from engine.models.build import build, read_config, spec_of
 from engine.models.spec import ExpertSpec
-from engine.quant import Codec, codec_named
+from engine.quant import Codec, Feedback, codec_named
 from engine.store.checkpoint import Checkpoint
 from engine.store.format import CHECKSUMS, MANIFEST, SKELETON, VERSION, WIDTHS, Layout, Manifest, is_store, layout_of
 from engine.store.mapping import Mapping
@@ -63,8 +63,10 @@ def convert(
         Cancelled: ``cancel`` said so.
     """
     source, target = Path(source), Path(target)
-    widths = _checked(widths)
+    widths = checked_widths(widths)
     codec = codec_named(quantizer)
+    if isinstance(codec, Feedback):
+        raise EngineError(f"Quantizer {codec.name} listens to text; give some with --text")
     with Checkpoint.open(source) as checkpoint:
         config = read_config(source)
         if getattr(config, "quantization_config", None) is not None:
@@ -72,12 +74,12 @@ def convert(
         model_hash = checkpoint.model_hash()
         finished = _existing(target, model_hash, widths, codec)
         if finished is not None:
-            _copy_companions(source, target)
+            copy_companions(source, target)
             return finished
         model = build(config, torch.bfloat16)
         spec = spec_of(model)
         job = _Job(source, target, checkpoint, Mapping(checkpoint, model, spec), spec, codec, widths, model_hash, progress, cancel)
-        with disk_errors(target), _one_thread():
+        with disk_errors(target), one_thread():
             job.run(verify)
     return Store.open(target)
 
@@ -141,7 +143,7 @@ class _Job:
             self._step(self.expert_bytes)
 
     def _write_manifest(self, partial: Partial) -> None:
-        _copy_companions(self.source, partial.path)
+        copy_companions(self.source, partial.path)
         manifest = Manifest(
             name=self.source.resolve().name, model_hash=self.model_hash, quantizer=self.codec.name,
             value_dtype=str(self.values).removeprefix("torch."), widths=self.widths,
@@ -172,7 +174,7 @@ class _Job:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """The work is thousands of short operations: on shared cores, torch's thread pool made them twenty times slower."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -182,7 +184,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _copy_companions(source: Path, target: Path) -> None:
+def copy_companions(source: Path, target: Path) -> None:
     """Copy configuration and tokenizer where they differ: they may be mended after the weights were converted."""
     files = [file for pattern in _COMPANIONS for file in source.glob(pattern)]
     with disk_errors(target):
@@ -195,7 +197,7 @@ def _copy_companions(source: Path, target: Path) -> None:
             part.replace(copy)
 
 
-def _checked(widths: tuple[int, ...]) -> tuple[int, ...]:
+def checked_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
     wrong = [bits for bits in widths if bits not in WIDTHS]
     if wrong or not widths:
         raise EngineError(f"{wrong[0] if wrong else 'No width'} is not a width to store experts at; choose from 2, 3, 4, 8 and 16 bits")

@@ -7,6 +7,8 @@ Prints, per quantizer and width, on every expert of a checkpoint (the demo model
 - outputs: squared error of an expert's output as a share of its power, on the hidden states that really reach it;
 - KL: how far the model's next-token distribution moves from the one at 16 bits, nats a token, over text it wrote itself;
 - µs: one expert on one token, one thread, its weights in cache.
+
+`plans.py` prints what quantizers that listen to text come to, on text that they have not seen.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from engine.kernels import reference
 from engine.models.skeleton import Skeleton, load_skeleton
-from engine.quant import CODECS, ExpertWeights
+from engine.quant import CODECS, ExpertWeights, Feedback
 from engine.store import Store, convert
 
 WIDTHS = (2, 3, 4, 8, 16)
@@ -89,7 +91,7 @@ def main() -> None:
     model = parser.parse_args().model
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        stores = {name: convert(model, Path(folder) / name, WIDTHS, name) for name in CODECS}
+        stores = {name: convert(model, Path(folder) / name, WIDTHS, name) for name, codec in CODECS.items() if not isinstance(codec, Feedback)}
         skeleton = load_skeleton(stores["channel"], torch.float32)
         exact = Resident(stores["channel"], 16)
         skeleton.bind(exact)
