@@ -4,6 +4,7 @@
 #include "preload/either.h"
 #include "preload/gate.h"
 #include "preload/stream.h"
+#include "residency/view.h"
 
 using namespace edgemoe;
 
@@ -33,13 +34,6 @@ struct Management {
 extern "C" {
 
 // Mirrored by engine/streaming.py.
-struct BufferView {
-  int64_t budget, held, peak, most_over, evictions, staging, committed;
-  const int64_t* by_width;      // [widths]
-  const uint64_t* records;      // [N]
-  const uint8_t* width_places;  // [N]
-};
-
 struct Failure {
   int32_t expert, bits, error;
 };
@@ -127,10 +121,7 @@ int32_t edgemoe_stream_landed(Management* m) { return m->stream.landed(); }
 int32_t edgemoe_stream_state(const Management* m, int32_t expert) { return m->buffer.state(expert); }
 int32_t edgemoe_stream_bits(const Management* m, int32_t expert) { return m->buffer.state(expert) == ABSENT ? 0 : m->buffer.bits(expert); }
 
-void edgemoe_stream_view(const Management* m, BufferView* out) {
-  const Buffer& b = m->buffer;
-  *out = {b.budget(), b.held(), b.peak(), b.most_over(), b.evictions(), b.staging(), m->slab.committed(), b.bytes_by_width(), b.records(), b.width_places()};
-}
+void edgemoe_stream_view(const Management* m, BufferView* out) { *out = view_of(m->buffer, &m->slab); }
 
 }  // extern "C"
 #pragma GCC visibility pop

@@ -18,7 +18,7 @@ from engine.store import Store
 
 
 class BufferView(Structure):
-    """preload/stream_api.cpp."""
+    """view.h."""
 
     _fields_ = [
         ("budget", c_int64), ("held", c_int64), ("peak", c_int64), ("most_over", c_int64), ("evictions", c_int64), ("staging", c_int64),
