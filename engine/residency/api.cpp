@@ -69,6 +69,7 @@ void edgemoe_trial_pin(Trial* t, int32_t e) { t->buffer.pin(e); }
 void edgemoe_trial_resize(Trial* t, int64_t budget, int64_t pass, int32_t layer) { t->buffer.resize(budget, {pass, layer}); }
 void edgemoe_trial_set_staging(Trial* t, int64_t bytes, int64_t pass, int32_t layer) { t->buffer.set_staging(bytes, {pass, layer}); }
 void edgemoe_trial_clear(Trial* t) { t->buffer.clear(); }
+uint8_t* edgemoe_trial_memory(const Trial* t) { return t->slab->at(0); }
 int32_t edgemoe_trial_state(const Trial* t, int32_t e) { return t->buffer.state(e); }
 void edgemoe_trial_view(const Trial* t, BufferView* out) { *out = view_of(t->buffer, t->slab.get()); }
 const Totals* edgemoe_trial_totals(const Trial* t) { return &t->records.totals; }

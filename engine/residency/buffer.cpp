@@ -47,8 +47,10 @@ bool Buffer::adopt(int32_t e, Moment at) {
 }
 
 bool Buffer::stage(int32_t e, int width, Moment at, int distance, float odds) {
-  const int64_t bytes = widths_[width].bytes;
-  if (!unstage_until(cap_ - bytes, at, distance) || resident_ + cap_ > budget_) return false;  // residents may not have left it yet
+  const int64_t room = cap_ - widths_[width].bytes;
+  // Residents may not have left the area yet. Nothing is dropped for what gets no room.
+  if (resident_ + cap_ > budget_ || staged_ - droppable(at, distance) > room) return false;
+  unstage_until(room, at, distance);
   take(e, width, true, odds);
   return true;
 }
@@ -73,8 +75,9 @@ void Buffer::set_staging(int64_t bytes, Moment at) {
 }
 
 void Buffer::clear() {
+  unstage_until(0, {}, 0);
   for (int32_t e = 0; e < shape_.count(); ++e)
-    if ((state_[e] == RESIDENT || state_[e] == STAGED) && !pinned_[e]) drop(e, 0.0);
+    if (state_[e] == RESIDENT && !pinned_[e]) drop(e, 0.0);
   if (slab_ != nullptr) slab_->release();
 }
 
@@ -116,8 +119,8 @@ bool Buffer::evict_until(int64_t room, Moment at) {
 }
 
 // Drops what was read ahead and is not pinned, the furthest from its turn and then the least likely first, until `room` bytes hold the
-// others; only what is further off than `nearer_than` layers.
-bool Buffer::unstage_until(int64_t room, Moment at, int nearer_than) {
+// others, or nobody is left; only what is further off than `nearer_than` layers.
+void Buffer::unstage_until(int64_t room, Moment at, int nearer_than) {
   while (staged_ > room) {
     int32_t worst = -1;
     int furthest = nearer_than;
@@ -129,12 +132,19 @@ bool Buffer::unstage_until(int64_t room, Moment at, int nearer_than) {
         furthest = d;
       }
     }
-    if (worst < 0) return false;
+    if (worst < 0) return;
     told_->totals.wasted_bytes += held_[worst];
     ++wasted_;
     drop(worst, 0.0);
   }
-  return true;
+}
+
+// Bytes that `unstage_until` could free at most.
+int64_t Buffer::droppable(Moment at, int nearer_than) const {
+  int64_t bytes = 0;
+  for (int32_t e : staged_ones_)
+    if (state_[e] == STAGED && !pinned_[e] && distance(e, at) > nearer_than) bytes += held_[e];
+  return bytes;
 }
 
 void Buffer::take(int32_t e, int width, bool ahead, double odds) {

@@ -43,7 +43,7 @@ class Buffer {
   bool adopt(int32_t e, Moment at);
 
   // Makes room in the staging area for an absent expert, which is now loading: by dropping what was read ahead for a turn further off than
-  // this one's, `distance` layers away. False where there is none.
+  // this one's, `distance` layers away. False where that is not enough, and nothing is dropped.
   bool stage(int32_t e, int width, Moment at, int distance, float odds);
 
   // The record of a loading expert has been read: it is resident and pinned, or staged.
@@ -87,7 +87,8 @@ class Buffer {
 
  private:
   bool evict_until(int64_t room, Moment at);
-  bool unstage_until(int64_t room, Moment at, int nearer_than);
+  void unstage_until(int64_t room, Moment at, int nearer_than);
+  int64_t droppable(Moment at, int nearer_than) const;
   int64_t kept_free() const { return staged_ > cap_ ? staged_ : cap_; }
   void take(int32_t e, int width, bool ahead, double odds);
   void drop(int32_t e, double score);
