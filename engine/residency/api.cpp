@@ -37,10 +37,11 @@ void edgemoe_policy_used(Policy* p, const int32_t* experts, int32_t count, int64
 
 void edgemoe_policy_scores(Policy* p, int64_t pass, int32_t layer, const int64_t* bytes, double* out) { p->scores({pass, layer}, bytes, out); }
 
-// One of the memories that it keeps what it learned in: where it lies, and how long it is; -1 where there are no more.
-int64_t edgemoe_policy_learned(Policy* p, int32_t index, void** memory) {
+// One of the memories that it keeps what it learned in: its name, where it lies, and how long it is; -1 where there are no more.
+int64_t edgemoe_policy_learned(Policy* p, int32_t index, const char** name, void** memory) {
   const std::vector<Learned> all = p->learned();
   if (size_t(index) >= all.size()) return -1;
+  *name = all[size_t(index)].name;
   *memory = all[size_t(index)].memory;
   return int64_t(all[size_t(index)].bytes);
 }
