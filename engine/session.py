@@ -181,8 +181,13 @@ class Session:
             self._device(new)
         if name == "predictor":
             self.foresight.check(str(new[name]))
+        before = self.values, self._plan
         old, self.values, self._plan = self.values[name], new, plan
-        self._apply(name, budget)
+        try:
+            self._apply(name, budget)
+        except EngineError:
+            self.values, self._plan = before
+            raise
         self.emit(Applied(self.ledger.now(), self._tokens, name, old, new[name], self.effective()[name], self.budget))
 
     def effective(self) -> dict[str, Value]:

@@ -13,9 +13,9 @@ int32_t edgemoe_loader_failed(const Loader* loader) { return loader->failed(); }
 int32_t edgemoe_loader_reason(const Loader* loader) { return loader->reason(); }
 int32_t edgemoe_loader_direct(const Loader* loader) { return loader->direct(); }
 
-// Bandwidth in bytes/s, 0 for as much as there is; latency in ns.
-void edgemoe_loader_configure(Loader* loader, int32_t threads, double bandwidth, int64_t latency, int32_t verify) {
-  loader->configure(threads, {bandwidth, latency}, verify != 0);
+// Bandwidth in bytes/s, 0 for as much as there is; latency in ns. 0, or why a thread could not be started (errno).
+int32_t edgemoe_loader_configure(Loader* loader, int32_t threads, double bandwidth, int64_t latency, int32_t verify) {
+  return loader->configure(threads, {bandwidth, latency}, verify != 0);
 }
 
 void edgemoe_loader_submit(Loader* loader, Read* read) { loader->submit(read); }

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <ctime>
+#include <system_error>
 
 #ifdef __linux__
 #include <pthread.h>
@@ -104,23 +105,18 @@ Loader::Loader(const std::vector<std::string>& files) {
 }
 
 Loader::~Loader() {
-  stop();
+  shrink(0);
   for (int file : files_) close(file);
 }
 
-void Loader::configure(int threads, Pace pace, bool verify) {
-  stop();
+int Loader::configure(int threads, Pace pace, bool verify) {
+  if (const int refused = grow(threads)) return refused;
+  shrink(threads);
+  std::lock_guard<std::mutex> lock(mutex_);
   pace_ = pace;
   verify_ = verify;
   bus_free_ = 0;
-  stopping_ = false;
-  std::lock_guard<std::mutex> lock(mutex_);  // until all are there
-  for (int lane = 1; lane <= threads; ++lane) {
-    workers_.emplace_back([this, lane] { work(lane); });
-#ifdef __linux__
-    pthread_setname_np(workers_.back().native_handle(), "expert-io");
-#endif
-  }
+  return 0;
 }
 
 void Loader::submit(Read* read) {
@@ -167,14 +163,35 @@ int64_t Loader::busy() {
   return busy_ + (in_flight_ > 0 ? now_ns() - busy_since_ : 0);
 }
 
-void Loader::stop() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
+// Starts threads until there are as many; where the system refuses one, those started are ended again, and why is returned (errno).
+int Loader::grow(int threads) {
+  const int before = int(workers_.size());
+  if (threads <= before) return 0;
+  set_lanes(threads);
+  try {
+    for (int lane = before + 1; lane <= threads; ++lane) {
+      workers_.emplace_back([this, lane] { work(lane); });
+#ifdef __linux__
+      pthread_setname_np(workers_.back().native_handle(), "expert-io");
+#endif
+    }
+  } catch (const std::system_error& error) {
+    shrink(before);
+    return error.code().value();
   }
+  return 0;
+}
+
+void Loader::shrink(int threads) {
+  if (threads >= int(workers_.size())) return;
+  set_lanes(threads);
   wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
+  for (; int(workers_.size()) > threads; workers_.pop_back()) workers_.back().join();
+}
+
+void Loader::set_lanes(int lanes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  lanes_ = lanes;
 }
 
 void Loader::work(int lane) {
@@ -188,11 +205,12 @@ void Loader::work(int lane) {
   }
 }
 
-// Demand first. Reads ahead leave one lane free where there are several, so that what is demanded can always start. False at the end.
+// Demand first. Reads ahead leave one lane free where there are several, so that what is demanded can always start. False where there is no such
+// lane any more.
 bool Loader::start(Turn& turn, int lane) {
   std::unique_lock<std::mutex> lock(mutex_);
-  wake_.wait(lock, [this] { return stopping_ || !demand_.empty() || ahead_may_start(); });
-  if (stopping_) return false;
+  wake_.wait(lock, [this, lane] { return lane > lanes_ || !demand_.empty() || ahead_may_start(); });
+  if (lane > lanes_) return false;
   turn.ahead = demand_.empty();
   std::deque<Read*>& queue = turn.ahead ? ahead_ : demand_;
   Read* read = turn.read = queue.front();

@@ -28,8 +28,9 @@ class Loader : public Storage {
   // Whether reads bypass the page cache; where the file system has no such reads, what they leave there is dropped instead.
   bool direct() const { return direct_; }
 
-  // Takes another number of threads, another device; `verify`: check every record. Nothing may be in flight.
-  void configure(int threads, Pace pace, bool verify);
+  // Takes another number of threads, another device; `verify`: check every record. Nothing may be in flight. 0, or why a thread could not be
+  // started (errno): then all stays as it was.
+  int configure(int threads, Pace pace, bool verify);
 
   void submit(Read* read) override;
   bool cancel(Read* read) override;
@@ -46,23 +47,25 @@ class Loader : public Storage {
     int64_t due;
   };
 
-  void stop();
+  int grow(int threads);
+  void shrink(int threads);
+  void set_lanes(int lanes);
   void work(int lane);
   bool start(Turn& turn, int lane);
   void finish(const Turn& turn);
   int64_t due(const Read& read);
   int32_t serve(const Read& read) const;
-  bool ahead_may_start() const { return !ahead_.empty() && (ahead_in_flight_ + 1 < int(workers_.size()) || workers_.size() == 1); }
+  bool ahead_may_start() const { return !ahead_.empty() && (ahead_in_flight_ + 1 < lanes_ || lanes_ == 1); }
 
   std::vector<int> files_;
-  bool direct_ = true, verify_ = true, stopping_ = false;
+  bool direct_ = true, verify_ = true;
   int failed_ = -1, reason_ = 0;
   Pace pace_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_, finished_;
   std::deque<Read*> demand_, ahead_, done_;
-  int in_flight_ = 0, ahead_in_flight_ = 0;
+  int lanes_ = 0, in_flight_ = 0, ahead_in_flight_ = 0;
   int64_t busy_ = 0, busy_since_ = 0, bus_free_ = 0;
 };
 

@@ -31,7 +31,7 @@ FUNCTIONS = {
     "loader_failed": (c_int32, (c_void_p,)),
     "loader_reason": (c_int32, (c_void_p,)),
     "loader_direct": (c_int32, (c_void_p,)),
-    "loader_configure": (None, (c_void_p, c_int32, c_double, c_int64, c_int32)),
+    "loader_configure": (c_int32, (c_void_p, c_int32, c_double, c_int64, c_int32)),
     "loader_submit": (None, (c_void_p, POINTER(Read))),
     "loader_cancel": (c_int32, (c_void_p, POINTER(Read))),
     "loader_join": (c_int32, (c_void_p, POINTER(Read))),
@@ -46,7 +46,7 @@ class Loader:
     """``threads`` I/O threads, fewer where the device's queue is shorter. ``handle`` is the native loader, which a stream drives.
 
     Raises:
-        EngineError: a file of the store cannot be opened.
+        EngineError: a file of the store cannot be opened, or a thread not started.
     """
 
     handle = None
@@ -65,10 +65,17 @@ class Loader:
         self.configure(threads, device, verify)
 
     def configure(self, threads: int, device: Device, verify: bool) -> None:
-        """Take another number of threads or another device, check records or not; no read may be in flight."""
-        self.device, self.threads = device, min(threads, device.queue_depth)
+        """Take another number of threads or another device, check records or not; no read may be in flight.
+
+        Raises:
+            EngineError: the system refuses so many threads; all stays as it was.
+        """
+        count = min(threads, device.queue_depth)
         bandwidth = 0.0 if isinf(device.bandwidth) else device.bandwidth
-        self._native.loader_configure(self.handle, self.threads, bandwidth, int(device.latency * 1e9), verify)
+        refused = self._native.loader_configure(self.handle, count, bandwidth, int(device.latency * 1e9), verify)
+        if refused:
+            raise EngineError(f"{count} I/O threads cannot be started ({os.strerror(refused)}); set fewer, or close other programs")
+        self.device, self.threads = device, count
 
     def error(self, expert: int, bits: int, reason: int) -> EngineError:
         """What to tell of a read that failed for ``reason``."""

@@ -43,7 +43,7 @@ float* edgemoe_decoder_logits(Decoder*);
 uint64_t edgemoe_checksum(const uint8_t* data, int64_t bytes);
 Loader* edgemoe_loader_new(const char* const* files, int32_t count);
 void edgemoe_loader_free(Loader*);
-void edgemoe_loader_configure(Loader*, int32_t threads, double bandwidth, int64_t latency, int32_t verify);
+int32_t edgemoe_loader_configure(Loader*, int32_t threads, double bandwidth, int64_t latency, int32_t verify);
 void edgemoe_loader_submit(Loader*, Read*);
 int32_t edgemoe_loader_cancel(Loader*, Read*);
 int32_t edgemoe_loader_join(Loader*, Read*);

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import math
 import os
 import random
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -274,6 +276,16 @@ def test_threads_follow_the_device_and_end_at_close(store: Store) -> None:
     assert threads() - before == loader.threads == 1
     loader.close()
     assert threads() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited as on Linux")
+def test_a_thread_that_is_refused_is_one_line_and_leaves_all_as_it_was(store: Store) -> None:
+    command = [sys.executable, "-m", "tests.preload.starved", str(store.path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    line = "16 I/O threads cannot be started (Resource temporarily unavailable); set fewer, or close other programs"
+    expected = {"refusals": [line, line], "left": 2, "setting": 2, "same": True, "again": 16, "closed": 0}
+    assert json.loads(done.stdout) == expected
 
 
 @given(some.binary(min_size=241, max_size=6000))
