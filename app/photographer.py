@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from app.commands.shot import Wanted
 
 PATIENCE_S = 600.0
-SETTLE_S = 0.4  # for panels to catch up with a new size or theme
+SETTLE_S = 0.4  # for panels to lay themselves out anew
 
 
 class Photographer:
@@ -56,15 +56,13 @@ class Photographer:
         live.undo.change("max_tokens", wanted.tokens)
         live.undo.change("ignore_eos", True)
         self.until(lambda: live.values["max_tokens"] == wanted.tokens and live.values["ignore_eos"] is True)
-        tokens = live.recording.tokens
-        live.run(window.prompt())
-        self.until(lambda: len(tokens) > wanted.tokens // 2)
+        self._make(wanted.tokens // 2)
         live.undo.change("budget", wanted.cut)
-        self.until(lambda: len(tokens) > 3 * wanted.tokens // 4 or not live.busy)
-        live.pause_or_resume()
+        self._make(wanted.tokens // 4)
         yield from self.pictures("running", wanted)
-        live.pause_or_resume()
-        self.until(lambda: live.state == "idle")
+        if live.busy:
+            live.pause_or_resume()
+            self.until(lambda: not live.busy)
         yield from self.pictures("looked-into", wanted, self._look_into)
         yield self._keep("session.edgemoe", jobs.copy_session)
         yield self._keep("trace.json.gz", jobs.export_session)
@@ -75,10 +73,10 @@ class Photographer:
             self.window.apply_theme(theme)
             for width, height in wanted.sizes:
                 self.window.resize(width, height)
-                self.wait(SETTLE_S)
+                self._settle()
                 self.window.area.arrange()
                 arrange()
-                self.wait(SETTLE_S)
+                self._settle()
                 path = self._out / f"{name}-{theme}-{width}x{height}.png"
                 if not self.window.grab().save(str(path)):
                     raise EngineError(f"{path} cannot be written; give another folder")
@@ -105,6 +103,27 @@ class Photographer:
         loop = QEventLoop()
         QTimer.singleShot(int(seconds * 1000), loop.quit)
         loop.exec()
+
+    def _make(self, count: int) -> None:
+        """Have about ``count`` tokens made, and pause. A model that was done before it could be paused is run anew when more are wanted."""
+        live = self.window.live
+        tokens = live.recording.tokens
+        before = len(tokens)
+        if live.busy:
+            live.pause_or_resume()
+        else:
+            live.run(self.window.prompt())
+        self.until(lambda: len(tokens) > before)  # only then does its state tell of this run
+        self.until(lambda: len(tokens) >= before + count or not live.busy)
+        if live.busy:
+            live.pause_or_resume()
+            self.until(lambda: live.state != "running")
+
+    def _settle(self) -> None:
+        """Give panels the time to take a size, and wait until all that can be seen show what there is by then."""
+        self.wait(SETTLE_S)
+        revision = self.window.shown.revision
+        self.until(lambda: all(panel.shows(revision) for panel in self.window.panels.values() if panel.isVisible()))
 
     def _look_into(self) -> None:
         """Select a range of tokens, and pin a token and the expert used most."""

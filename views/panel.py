@@ -48,6 +48,10 @@ class Panel(QWidget):
             self._seen = self.recording.revision
             self.refresh()
 
+    def shows(self, revision: int) -> bool:
+        """Whether it has drawn its recording as it was then, or later."""
+        return self._seen >= revision
+
     def reset(self) -> None:
         """Forget what was drawn from the former recording."""
 

@@ -18,7 +18,7 @@ THEMES = ("dark", "light")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to photograph: a run of ``tokens`` tokens whose budget is cut from 25% to ``cut`` halfway."""
+    """What to photograph: a run of ``tokens`` tokens whose budget is cut from 25% to ``cut`` halfway (or after it, and it is run again)."""
 
     out: Path
     model: str = NAME
