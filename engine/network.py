@@ -144,10 +144,14 @@ class Network:
         return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
 
     def set_threads(self, threads: int) -> None:
-        """Multiply with that many threads from the next pass on."""
-        torch.set_num_threads(threads)
+        """Multiply with that many threads from the next pass on.
+
+        Raises:
+            EngineError: the system refuses so many; there are as many as before.
+        """
         if self.native is not None:
             self.native.set_threads(threads)
+        torch.set_num_threads(threads)
 
     def close(self) -> None:
         """Let go of hooks, threads and native memory."""

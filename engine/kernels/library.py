@@ -6,6 +6,7 @@ T tokens, R rows, C columns, d hidden.
 from __future__ import annotations
 
 import ctypes
+import os
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p, sizeof
 from functools import cache
 from types import SimpleNamespace
@@ -92,10 +93,10 @@ class ModelSpec(Structure):
 _SIZES = (NativeMatrix, ExpertLayout, AttentionSpec, LayerSpec, ModelSpec)
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "size": (c_int64, (c_int32,)),
-    "engine_new": (c_void_p, (c_char_p, c_int32)),
+    "engine_new": (c_void_p, (c_char_p,)),
     "engine_free": (None, (c_void_p,)),
     "engine_name": (c_char_p, (c_void_p,)),
-    "engine_threads": (None, (c_void_p, c_int32)),
+    "engine_threads": (c_int32, (c_void_p, c_int32)),
     "linear": (None, (c_void_p, POINTER(NativeMatrix), c_void_p, c_void_p, c_int32)),
     "expert": (None, (c_void_p, c_void_p, POINTER(ExpertLayout), c_void_p, c_void_p, c_int32)),
     "quantize8": (None, (c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p)),
@@ -132,22 +133,29 @@ class Native:
     """Threads that run the products: one engine a session. ``products`` names an instruction set, empty for the best.
 
     Raises:
-        EngineError: there is no library, or this processor does not run ``products``.
+        EngineError: there is no library, this processor does not run ``products``, or a thread cannot be started.
     """
 
     handle = None  # where making one fails
 
     def __init__(self, threads: int = 1, products: str = "", library_: SimpleNamespace | None = None) -> None:
         self.library = library_ or library()
-        self.handle = self.library.engine_new(products.encode(), threads)
+        self.handle = self.library.engine_new(products.encode())
         if not self.handle:
             raise EngineError(f"this processor does not run the {products} kernels")
         self._top_tokens: Ids = np.empty(0, np.int32)
         self.name = str(self.library.engine_name(self.handle).decode())
+        self.set_threads(threads)
 
     def set_threads(self, threads: int) -> None:
-        """Compute with that many threads from the next call on; the caller is one of them."""
-        self.library.engine_threads(self.handle, threads)
+        """Compute with that many threads from the next call on; the caller is one of them.
+
+        Raises:
+            EngineError: the system refuses so many; there are as many as before.
+        """
+        refused = self.library.engine_threads(self.handle, threads)
+        if refused:
+            raise EngineError(f"{threads} compute threads cannot be started ({os.strerror(refused)}); set fewer, or close other programs")
 
     def linear(self, matrix: NativeMatrix, x: Tensor) -> Tensor:
         """x W^T + bias: float32 [T, R] for x float32 [T, C], contiguous."""

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <mutex>
 #include <numeric>
+#include <system_error>
 #include <thread>
 
 namespace edgemoe {
@@ -186,7 +187,10 @@ bool Transition::train(const Trace& trace, int epochs, int threads, const std::f
     }
   };
   std::vector<std::thread> others;
-  for (int i = 1; i < threads; ++i) others.emplace_back(work);
+  try {
+    for (int i = 1; i < threads; ++i) others.emplace_back(work);
+  } catch (const std::system_error&) {  // fewer do the same work
+  }
   work();
   for (std::thread& other : others) other.join();
   return going;

@@ -26,10 +26,10 @@ struct Engine;
 struct Management;
 
 extern "C" {
-Engine* edgemoe_engine_new(const char* products, int32_t threads);
+Engine* edgemoe_engine_new(const char* products);
 void edgemoe_engine_free(Engine*);
 const char* edgemoe_engine_name(const Engine*);
-void edgemoe_engine_threads(Engine*, int32_t threads);
+int32_t edgemoe_engine_threads(Engine*, int32_t threads);
 void edgemoe_linear(Engine*, const Matrix*, const float* x, float* y, int32_t tokens);
 float edgemoe_top(Engine*, const float* logits, int32_t size, int32_t count, int32_t* tokens, float* scores);
 void edgemoe_expert(Engine*, const uint8_t* record, const ExpertLayout*, const float* x, float* y, int32_t tokens);
@@ -147,7 +147,10 @@ constexpr int kKinds[] = {Q2, Q3, Q4, Q8, BF16, F16, F32};
 std::vector<Engine*> engines(int threads) {
   std::vector<Engine*> made;
   for (const char* name : {"portable C++", "AVX2"})
-    if (Engine* engine = edgemoe_engine_new(name, threads)) made.push_back(engine);
+    if (Engine* engine = edgemoe_engine_new(name)) {
+      edgemoe_engine_threads(engine, threads);
+      made.push_back(engine);
+    }
   return made;
 }
 

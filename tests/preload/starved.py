@@ -38,21 +38,22 @@ def threads() -> int:
 
 def main(folder: str) -> None:
     store, refusals = Store.open(Path(folder)), []
-    session = Session(store, {"temperature": 0.0, "ignore_eos": True, "max_tokens": 6, "io_threads": 2})
+    session = Session(store, {"temperature": 0.0, "ignore_eos": True, "max_tokens": 6, "io_threads": 2, "compute_threads": 1})
     before = generate(session)
     with starved():
-        try:
-            session.change("io_threads", 16)
-        except EngineError as error:
-            refusals.append(str(error))
-        left, setting = threads(), session.values["io_threads"]
+        for setting, value in (("io_threads", 16), ("compute_threads", 8)):
+            try:
+                session.change(setting, value)
+            except EngineError as error:
+                refusals.append(str(error))
+        left, kept = threads(), [session.values["io_threads"], session.values["compute_threads"]]
         try:
             Loader(store, 16)
         except EngineError as error:
             refusals.append(str(error))
     after = generate(session)
     session.change("io_threads", 16)
-    told = {"refusals": refusals, "left": left, "setting": setting, "same": before == after, "again": threads()}
+    told = {"refusals": refusals, "left": left, "kept": kept, "same": before == after, "again": threads()}
     session.close()
     print(json.dumps(told | {"closed": threads()}))
 

@@ -11,7 +11,7 @@ struct Engine {
   Context context;
   ExpertWork work;
   Prepared ready;
-  Engine(const Products* products, int threads) : pool(threads), context{products, &pool} {}
+  explicit Engine(const Products* products) : context{products, &pool} {}
 };
 
 }  // namespace
@@ -25,16 +25,17 @@ int64_t edgemoe_size(int32_t which) {
 }
 
 // Null where this processor has no products of that name; an empty name takes the best.
-Engine* edgemoe_engine_new(const char* products, int32_t threads) {
+Engine* edgemoe_engine_new(const char* products) {
   const Products* found = products_named(products);
-  return found == nullptr ? nullptr : new Engine(found, threads);
+  return found == nullptr ? nullptr : new Engine(found);
 }
 
 void edgemoe_engine_free(Engine* engine) { delete engine; }
 
 const char* edgemoe_engine_name(const Engine* engine) { return engine->context.products->name; }
 
-void edgemoe_engine_threads(Engine* engine, int32_t threads) { engine->pool.resize(threads); }
+// At first there is one, the caller. 0, or why another could not be started (errno).
+int32_t edgemoe_engine_threads(Engine* engine, int32_t threads) { return engine->pool.resize(threads); }
 
 // y[tokens, rows] = x[tokens, columns] W^T + bias
 void edgemoe_linear(Engine* engine, const Matrix* w, const float* x, float* y, int32_t tokens) {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -10,18 +11,22 @@ namespace edgemoe {
 
 class Pool {
  public:
-  explicit Pool(int threads) { resize(threads); }
-  ~Pool() { stop(); }
+  ~Pool() { shrink(1); }
 
   int threads() const { return int(workers_.size()) + 1; }  // the caller works too
 
-  // Not while a job runs.
-  void resize(int threads) {
-    if (threads == this->threads()) return;
-    stop();
-    stopping_ = false;
-    const unsigned job = job_;
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, job] { work(job); });
+  // Not while a job runs. 0, or why a thread could not be started (errno): then there are as many as before.
+  int resize(int threads) {
+    const int before = this->threads();
+    set_wanted(threads);
+    try {
+      while (this->threads() < threads) workers_.emplace_back([this, number = this->threads(), job = job_] { work(number, job); });
+    } catch (const std::system_error& error) {
+      shrink(before);
+      return error.code().value();
+    }
+    shrink(threads);
+    return 0;
   }
 
   // Calls task(begin, end) over [0, count) in chunks of `chunk`; returns when all are done.
@@ -64,11 +69,11 @@ class Pool {
     }
   }
 
-  void work(unsigned seen) {
+  void work(int number, unsigned seen) {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return stopping_ || job_ != seen; });
-      if (stopping_) return;
+      wake_.wait(lock, [&] { return number >= wanted_ || job_ != seen; });
+      if (number >= wanted_) return;
       seen = job_;
       const Job job = current_;
       if (job.count == 0) continue;
@@ -80,14 +85,15 @@ class Pool {
     }
   }
 
-  void stop() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      stopping_ = true;
-    }
+  void shrink(int threads) {
+    set_wanted(threads);
     wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
-    workers_.clear();
+    for (; this->threads() > threads; workers_.pop_back()) workers_.back().join();
+  }
+
+  void set_wanted(int threads) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    wanted_ = threads;
   }
 
   std::vector<std::thread> workers_;
@@ -95,9 +101,8 @@ class Pool {
   std::condition_variable wake_, done_;
   Job current_{};
   std::atomic<int> next_{0};
-  int active_ = 0;
+  int active_ = 0, wanted_ = 1;  // the caller is number 0
   unsigned job_ = 0;
-  bool stopping_ = false;
 };
 
 }  // namespace edgemoe
