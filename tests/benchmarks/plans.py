@@ -2,10 +2,10 @@
 
     python tests/benchmarks/plans.py TALES.txt.gz CODE.txt.gz [--tokens 16384] [--exhaustive] [--work DIR]
 
-Of the works of each file in turn, three are for `calibrate` (half of them to learn from, half to verify on), the fourth is held out; figures
-are of the latter. Prints, for the demo model: every quantizer at every uniform width; at equal bytes a uniform width, the paper's two
-widths and our plan; the bytes that tolerances need, and what is really lost; and with --exhaustive, the fast estimate of importance against
-the paper's trials.
+Of the works of each file in turn, three are for `calibrate` (half of them to learn from, half to verify on), the fourth is held out;
+figures are of the latter. Prints, for the demo model: every quantizer at every uniform width; at equal bytes a uniform width, the
+paper's two widths and our plan; the bytes that tolerances need, and what is really lost; and with --exhaustive, the fast estimate of
+importance against the paper's trials.
 """
 
 from __future__ import annotations

@@ -91,7 +91,8 @@ def main() -> None:
     model = parser.parse_args().model
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        stores = {name: convert(model, Path(folder) / name, WIDTHS, name) for name, codec in CODECS.items() if not isinstance(codec, Feedback)}
+        names = [name for name, codec in CODECS.items() if not isinstance(codec, Feedback)]
+        stores = {name: convert(model, Path(folder) / name, WIDTHS, name) for name in names}
         skeleton = load_skeleton(stores["channel"], torch.float32)
         exact = Resident(stores["channel"], 16)
         skeleton.bind(exact)
