@@ -46,9 +46,9 @@ class _Lists(NamedTuple):
         return found
 
     def padded(self, rows: Ints, fill: int) -> npt.NDArray[Any]:
-        """Some rows as an array as wide as the longest, [rows, width]."""
+        """Some rows as an array as wide as the longest and one at the least, so that rows that name nobody stay rows: [rows, width]."""
         widths = self.widths[rows]
-        width = int(widths.max(initial=0))
+        width = int(widths.max(initial=1))
         if (widths == width).all():
             return self.of(rows).reshape(len(rows), width)
         out = np.full((len(rows), width), fill, self.values.dtype)
@@ -92,9 +92,9 @@ def read_parquet(path: Path, expert_count: int | None = None) -> Routing:
     def by_token(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
         return None if array is None else array.reshape(-1, len(layers), array.shape[1])
 
+    lengths = np.bincount(prompt[decode], minlength=len(prompts)) // len(layers)
     return checked(
-        str(path), experts.reshape(-1, len(layers), max(1, experts.shape[1])) if len(decode) else np.empty((0, len(layers), 1), np.int16),
-        np.bincount(prompt[decode], minlength=len(prompts)) // len(layers), expert_count or (told and told["experts"]) or None,
+        str(path), experts.reshape(-1, len(layers), experts.shape[1]), lengths, expert_count or (told and told["experts"]) or None,
         _sets(path, prompt[before], layer[before], before, chosen, used), by_token(weights), by_token(softmax),
     )  # fmt: skip
 
@@ -196,7 +196,9 @@ def _lists(path: Path, table: pa.Table, name: str, kind: Any) -> _Lists | None:
     values = column.flatten()
     if values.null_count:
         raise EngineError(f"{path}: {name} has lists with gaps; record it again")
-    return _Lists(values.to_numpy(zero_copy_only=False), pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64))
+    numbers = values.to_numpy(zero_copy_only=False)
+    numbers = numbers.astype(np.int64) if numbers.dtype.kind == "u" else numbers  # so that NONE can stand beside them
+    return _Lists(numbers, pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64))
 
 
 def _beside(path: Path, table: pa.Table, name: str, rows: Ints) -> npt.NDArray[np.float32] | None:

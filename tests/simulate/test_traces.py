@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import main
@@ -43,6 +43,8 @@ def routings(draw: st.DrawFn) -> Routing:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(routing=routings(), ending=st.sampled_from([".npz", ".parquet"]))
+@example(routing=Routing(np.full((1, 1, 1), NONE, np.int16), np.array([1]), 1), ending=".parquet")
+@example(routing=replace(make_routing([2, 0, 1], prefill=True), experts=np.full((3, 3, 2), NONE, np.int16)), ending=".parquet")
 def test_round_trip(tmp_path: Path, ending: str, routing: Routing) -> None:
     if ending == ".parquet":
         routing = pressed(routing)
@@ -154,6 +156,12 @@ def test_policylang_traces_are_read(tmp_path: Path) -> None:
 def test_without_phases_all_tokens_are_decoded(tmp_path: Path) -> None:
     routing = read_routing(saved(tmp_path / "t.parquet", policylang(phase=None, router_softmax=None)), expert_count=8)
     assert routing.lengths.tolist() == [3, 3] and len(routing.prefill) == 0 and routing.expert_count == 8
+
+
+@pytest.mark.parametrize("kind", [pa.uint8(), pa.uint64()])
+def test_unsigned_lists_of_different_lengths_are_read(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = policylang(selected_experts=pa.array([[2, 1], [3]] * 6, pa.list_(kind)), phase=None, router_softmax=None)
+    assert read_routing(saved(tmp_path / "t.parquet", columns)).experts[0].tolist() == [[3, NONE], [3, NONE]]
 
 
 def test_a_prefill_of_several_tokens_is_one_set(tmp_path: Path) -> None:
