@@ -1,4 +1,4 @@
-// The functions that engine/simulate/replay.py calls.
+// The functions that engine/simulate/native.py binds.
 #include <algorithm>
 #include <memory>
 
@@ -11,7 +11,7 @@ using namespace edgemoe;
 #pragma GCC visibility push(default)
 extern "C" {
 
-// Mirrored by engine/simulate/replay.py.
+// Mirrored by engine/simulate/native.py.
 struct TapeView {
   int32_t layers, experts_a_layer, top_k, requests;
   const int16_t* experts;
@@ -44,12 +44,14 @@ int64_t edgemoe_replay_size(int32_t which) {
   return which >= 0 && which < 3 ? sizes[which] : -1;
 }
 
-// Hits of LRU with room for 0 to N experts, into `hits` [N + 1]; returns the uses that there were.
-int64_t edgemoe_lru_hits(const TapeView* view, int64_t* hits) {
-  int64_t uses = 0;
-  const std::vector<int64_t> all = lru_hits(tape_of(*view), &uses);
-  std::copy(all.begin(), all.end(), hits);
-  return uses;
+// See stack.h: hits [N + 1] and, behind them, uses and first ones. False where `stopped` was set.
+int32_t edgemoe_lru_hits(const TapeView* view, int64_t* out, const int32_t* stopped) {
+  LruHits hits;
+  const bool whole = lru_hits(tape_of(*view), stopped, &hits);
+  out = std::copy(hits.at.begin(), hits.at.end(), out);
+  out[0] = hits.uses;
+  out[1] = hits.first;
+  return whole ? 1 : 0;
 }
 
 // See bound.h.

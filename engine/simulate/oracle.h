@@ -1,10 +1,9 @@
 #pragma once
-#include <utility>
 #include <vector>
 
 #include "preload/predictor.h"
 #include "residency/policy.h"
-#include "simulate/visits.h"
+#include "simulate/nexts.h"
 
 namespace edgemoe {
 
@@ -12,10 +11,10 @@ namespace edgemoe {
 // they are not, it is a schedule that could be kept, and no bound (that is in bound.h).
 class Belady : public Policy {
  public:
-  explicit Belady(Nexts nexts) : nexts_(std::move(nexts)), due_(nexts_.first) {}
+  explicit Belady(const Tape& tape) : nexts_(tape), due_(nexts_.first()) {}
 
   void used(const int32_t* experts, int count, Moment, bool) override {
-    for (int i = 0; i < count; ++i) due_[size_t(experts[i])] = nexts_.of[at_++];
+    for (int i = 0; i < count; ++i) due_[size_t(experts[i])] = nexts_.next();
   }
 
   void scores(Moment, const int64_t*, double* out) override {
@@ -25,7 +24,6 @@ class Belady : public Policy {
  private:
   Nexts nexts_;
   std::vector<int64_t> due_;  // [N]: the visit that uses each next
-  size_t at_ = 0;
 };
 
 // Knows what the routers will choose: what reading ahead could gain at best.

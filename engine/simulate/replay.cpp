@@ -53,7 +53,7 @@ bool learn(const Tape& heard, const std::string& name, const volatile int32_t* s
 bool replay(const Tape& tape, const Setup& setup, const volatile int32_t* stopped, Outcomes* out) {
   const Shape shape = tape.shape;
   const bool oracle = setup.policy == kOracle;
-  const std::unique_ptr<Policy> policy = oracle ? std::make_unique<Belady>(look_up_next(tape)) : policy_named(setup.policy, shape);
+  const std::unique_ptr<Policy> policy = oracle ? std::make_unique<Belady>(tape) : policy_named(setup.policy, shape);
   if (setup.lesson != nullptr && setup.lesson->policy == setup.policy) teach(*policy, *setup.lesson);
   if (setup.expected != nullptr) policy->expect(setup.expected);
   int64_t tokens = 0;

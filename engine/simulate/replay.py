@@ -115,12 +115,20 @@ class Replayed:
         return self.stall_ns / max(1, self.tokens) / 1e6
 
 
-def lru_curve(routing: Routing) -> npt.NDArray[np.float64]:
-    """The hit rate of LRU with room for 0 to N experts of one size, [N + 1], from one pass (stack.h)."""
-    tape, hits = Tape(routing), np.zeros(routing.shape.total + 1, np.int64)
-    uses = native().lru_hits(byref(tape.view), hits.ctypes.data)
-    curve: npt.NDArray[np.float64] = hits / max(1, uses)
-    return curve
+@dataclass(frozen=True, eq=False)
+class LruHits:
+    """LRU's ``hits`` with room for 0 to N experts of one size, [N + 1], of so many ``uses`` by decoded tokens, ``first`` of them of experts
+    never loaded before."""
+
+    hits: npt.NDArray[np.int64]
+    uses: int
+    first: int
+
+    @property
+    def rates(self) -> npt.NDArray[np.float64]:
+        """Hit rates by room, [N + 1]."""
+        rates: npt.NDArray[np.float64] = self.hits / max(1, self.uses)
+        return rates
 
 
 class Lesson:
@@ -181,6 +189,17 @@ class Replay:
             raise Cancelled
         return Lesson(handle)
 
+    def lru_hits(self) -> LruHits:
+        """LRU of all budgets from one pass (stack.h): a replay's exactly where records are of one size and those of a pass and layer fit.
+
+        Raises:
+            Cancelled: ``stop`` was called.
+        """
+        counts = np.zeros(self.routing.shape.total + 3, np.int64)
+        if not self._native.lru_hits(byref(self._tape.view), counts.ctypes.data, byref(self._stopped)):
+            raise Cancelled
+        return LruHits(counts[:-2], int(counts[-2]), int(counts[-1]))
+
     def run(self, cell: Cell) -> Replayed | None:
         """What would have happened; None where ``stop`` was called.
 
@@ -239,4 +258,4 @@ def _replayed(out: OutcomesView, misses: npt.NDArray[np.int32]) -> Replayed:
     )  # fmt: skip
 
 
-__all__ = ["ORACLE", "POLICIES", "Cell", "Lesson", "Records", "Replay", "Replayed", "lru_curve"]
+__all__ = ["ORACLE", "POLICIES", "Cell", "Lesson", "LruHits", "Records", "Replay", "Replayed"]

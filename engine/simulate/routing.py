@@ -77,6 +77,12 @@ class Routing:
         return len(self.lengths)
 
     @property
+    def widest(self) -> int:
+        """The most experts of a layer that one pass may use: k, or more by a prefill."""
+        _, sets = np.unique(self.prefill[:, 0].astype(np.int64) * self.layers + self.prefill[:, 1], return_counts=True)
+        return max(self.top_k, int(sets.max(initial=0)))
+
+    @property
     def starts(self) -> Counts:
         """Where each request's tokens begin, and last T: [R + 1]."""
         return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)

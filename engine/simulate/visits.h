@@ -1,69 +1,86 @@
 // Going through a tape.
 #pragma once
-#include <limits>
-#include <utility>
 #include <vector>
 
 #include "simulate/replay.h"
 
 namespace edgemoe {
 
-// Calls visit(pass, phase, layer, uses) for every layer of every pass, in order, and request() where one begins; until it says false.
-template <class Request, class Visit>
-bool each_visit(const Tape& tape, Request&& request, Visit&& visit) {
-  const int layers = tape.shape.layers, experts = tape.shape.experts;
-  std::vector<Use> uses;
-  int64_t at = 0, token = 0;
-  int32_t pass = 0;
-  for (int r = 0; r < tape.requests; ++r) {
-    request();
-    const int64_t begin = at;
-    while (at < tape.prefill_uses && tape.prefill[at].request == r) {
-      const int layer = tape.prefill[at].layer;
-      uses.clear();
-      for (; at < tape.prefill_uses && tape.prefill[at].request == r && tape.prefill[at].layer == layer; ++at)
-        uses.push_back({layer * experts + tape.prefill[at].expert, 0, tape.prefill[at].tokens, 0.0f});
-      if (!visit(pass, PREFILL, layer, uses)) return false;
-    }
-    pass += at > begin;
-    for (int t = 0; t < tape.lengths[r]; ++t, ++token, ++pass)
-      for (int layer = 0; layer < layers; ++layer) {
-        uses.clear();
-        const int16_t* chosen = tape.experts + (token * layers + layer) * tape.top_k;
-        for (int i = 0; i < tape.top_k; ++i)
-          if (chosen[i] >= 0) uses.push_back({layer * experts + chosen[i], i, 1, 0.0f});
-        if (!visit(pass, DECODE, layer, uses)) return false;
-      }
-  }
-  return true;
-}
+// Goes through a tape pass by pass; a copy is a bookmark.
+class Walk {
+ public:
+  explicit Walk(const Tape& tape) : tape_(&tape) {}
 
-// When each use's expert is used again, and when every expert is used first: numbers of visits.
-struct Nexts {
-  static constexpr int64_t kNever = std::numeric_limits<int32_t>::max();
-  std::vector<int64_t> of, first;  // by use, in the order in which they come; [N]
+  // On to the next pass, request() being called where one begins; false behind the last.
+  template <class Request>
+  bool next(Request&& request) {
+    if (under_way_) leave();
+    for (; request_ < tape_->requests; ++request_, decoded_ = kNotBegun) {
+      if (decoded_ == kNotBegun) {
+        request();
+        decoded_ = 0;
+        if (prefilled()) return under_way_ = true;
+      }
+      if (decoded_ < tape_->lengths[request_]) return under_way_ = true;
+    }
+    return false;
+  }
+
+  // Calls visit(pass, phase, layer, uses) for every layer of the pass, in order, until it says false.
+  template <class Visit>
+  bool visit(Visit&& visit) {
+    const int layers = tape_->shape.layers, experts = tape_->shape.experts;
+    if (prefilled()) {
+      for (int64_t at = at_; of_request(at);) {
+        const int layer = tape_->prefill[at].layer;
+        uses_.clear();
+        for (; of_request(at) && tape_->prefill[at].layer == layer; ++at)
+          uses_.push_back({layer * experts + tape_->prefill[at].expert, 0, tape_->prefill[at].tokens, 0.0f});
+        if (!visit(pass_, PREFILL, layer, uses_)) return false;
+      }
+      return true;
+    }
+    for (int layer = 0; layer < layers; ++layer) {
+      uses_.clear();
+      const int16_t* chosen = tape_->experts + (token_ * layers + layer) * tape_->top_k;
+      for (int i = 0; i < tape_->top_k; ++i)
+        if (chosen[i] >= 0) uses_.push_back({layer * experts + chosen[i], i, 1, 0.0f});
+      if (!visit(pass_, DECODE, layer, uses_)) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr int kNotBegun = -1;
+
+  bool of_request(int64_t at) const { return at < tape_->prefill_uses && tape_->prefill[at].request == request_; }
+  bool prefilled() const { return of_request(at_); }
+
+  void leave() {
+    if (prefilled()) {
+      while (prefilled()) ++at_;
+    } else {
+      ++token_;
+      ++decoded_;
+    }
+    ++pass_;
+    under_way_ = false;
+  }
+
+  const Tape* tape_;
+  int request_ = 0, decoded_ = kNotBegun;  // of its tokens
+  int64_t at_ = 0, token_ = 0;             // into the tape's prefill and tokens
+  int32_t pass_ = 0;
+  bool under_way_ = false;
+  std::vector<Use> uses_;
 };
 
-// With `read_by_prefills`, an expert that a prefill uses next counts as never used again: the prefill reads it, and that is not counted.
-inline Nexts look_up_next(const Tape& tape, bool read_by_prefills = false) {
-  std::vector<int32_t> experts;
-  std::vector<int64_t> visits;  // of each use
-  int64_t visit = 0;
-  each_visit(tape, [] {}, [&](int32_t, Phase phase, int, const std::vector<Use>& uses) {
-    for (const Use& use : uses) {
-      experts.push_back(use.expert);
-      visits.push_back(read_by_prefills && phase == PREFILL ? Nexts::kNever : visit);
-    }
-    return ++visit > 0;
-  });
-  Nexts nexts;
-  nexts.first.assign(size_t(tape.shape.count()), Nexts::kNever);
-  nexts.of.resize(experts.size());
-  for (size_t i = experts.size(); i-- > 0;) {
-    int64_t& next = nexts.first[size_t(experts[i])];
-    nexts.of[i] = std::exchange(next, visits[i]);
-  }
-  return nexts;
+// All of a tape: request() where one begins, and visit(pass, phase, layer, uses) until it says false.
+template <class Request, class Visit>
+bool each_visit(const Tape& tape, Request&& request, Visit&& visit) {
+  for (Walk walk(tape); walk.next(request);)
+    if (!walk.visit(visit)) return false;
+  return true;
 }
 
 }  // namespace edgemoe

@@ -18,7 +18,7 @@ from engine.preload.device import Device
 from engine.preload.path import Path
 from engine.preload.transition import Transition
 from engine.simulate.cost import Costs
-from engine.simulate.replay import ORACLE, POLICIES, Cell, Records, Replay, Replayed, lru_curve
+from engine.simulate.replay import ORACLE, POLICIES, Cell, Records, Replay, Replayed
 from engine.simulate.routing import NONE, Routing
 from tests.simulate.cases import make_routing
 
@@ -71,13 +71,44 @@ def lru_hits(routing: Routing, room: int) -> int:
 @settings(max_examples=60, deadline=None)
 @given(routing=small)
 def test_lru_of_all_budgets_is_that_of_each(routing: Routing) -> None:
-    curve, uses = lru_curve(routing), int((routing.experts != NONE).sum())
-    hits = np.round(curve * max(1, uses)).astype(int).tolist()
+    told, uses = uniform(routing).lru_hits(), int((routing.experts != NONE).sum())
+    hits = told.hits.tolist()
+    assert told.uses == uses and told.first == uses - hits[-1]
     assert hits == [lru_hits(routing, room) for room in range(routing.shape.total + 1)]
     for room in range(routing.top_k, routing.shape.total + 1):
-        told = ran(uniform(routing), Cell(room * SIZE, "lru"))
-        assert told.uses[Outcome.HIT] == hits[room]
-        assert told.demand_bytes == SIZE * (uses - hits[room]) and not told.uses[Outcome.LATE] and not told.uses[Outcome.MISPREDICTED]
+        replayed = ran(uniform(routing), Cell(room * SIZE, "lru"))
+        assert (replayed.uses[Outcome.HIT], replayed.uses[Outcome.FIRST_TOUCH]) == (hits[room], told.first)
+        assert replayed.uses[Outcome.CAPACITY] == uses - hits[room] - told.first and replayed.demand_bytes == SIZE * (uses - hits[room])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), gaps=st.booleans())
+def test_lru_of_all_budgets_counts_prefills_as_the_engine_does(seed: int, gaps: bool) -> None:
+    routing = make_routing(lengths=[5, 0, 4], layers=2, experts=6, top_k=2, seed=seed, prefill=True, gaps=gaps)
+    told = uniform(routing).lru_hits()
+    for room in range(routing.widest, routing.shape.total + 1):
+        replayed = ran(uniform(routing), Cell(room * SIZE, "lru"))
+        assert (replayed.uses[Outcome.HIT], replayed.uses[Outcome.FIRST_TOUCH]) == (told.hits[room], told.first)
+
+
+def test_a_long_trace_is_looked_through_in_pieces() -> None:
+    """Longer than what is looked ahead in one go, and than the places that uses are given."""
+    routing, room = make_routing(lengths=[1500, 0, 1, 1024, 700], layers=2, experts=6, top_k=2, seed=5, gaps=True), 5
+    sequence, replay = visits(routing), uniform(routing)
+    assert replay.lru_hits().hits[room] == lru_hits(routing, room)
+    following, then = [], {}  # type: list[dict[int, int]], dict[int, int]
+    for number in range(len(sequence) - 1, -1, -1):  # when each expert used by a visit is used next
+        following.append({e: then.get(e, len(sequence)) for e in sequence[number]})
+        then |= dict.fromkeys(sequence[number], number)
+    held, due, misses = set[int](), dict[int, int](), 0
+    for uses, after in zip(sequence, reversed(following), strict=True):
+        misses, due = misses + len(set(uses) - held), due | after
+        spare = sorted(held - set(uses), key=lambda e: due[e])[: room - len(uses)]
+        held = {*uses, *(spare if len(held | set(uses)) > room else held)}
+    told = ran(replay, Cell(room * SIZE, ORACLE))
+    assert sum(told.uses[o] for o in MISSES) == misses
+    least = replay.least_mb_per_token(room * SIZE) * 1e6 * routing.tokens
+    assert 0.7 * told.demand_bytes < round(least) <= told.demand_bytes
 
 
 def test_prefills_are_run_and_not_counted() -> None:
@@ -88,7 +119,7 @@ def test_prefills_are_run_and_not_counted() -> None:
     used = {(layer, expert) for layer in range(2) for expert in routing.experts[:6, layer].ravel().tolist()}
     assert told.uses[Outcome.FIRST_TOUCH] <= len(used - before) + len({(s, e) for s in range(2) for e in range(4)} - before)
     assert told.uses[Outcome.FIRST_TOUCH] < cold.uses[Outcome.FIRST_TOUCH]
-    assert told.uses[Outcome.HIT] == round(lru_curve(routing)[-1] * routing.experts.size)
+    assert told.uses[Outcome.HIT] == uniform(routing).lru_hits().hits[-1]
 
 
 # --- the best that can be done ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from engine.residency import POLICIES
 from engine.session import Session
 from engine.simulate.cost import Costs, calibrated
 from engine.simulate.live import routing_of
-from engine.simulate.replay import ORACLE, Cell, Records, Replay, lru_curve
+from engine.simulate.replay import ORACLE, Cell, Records, Replay
 from engine.simulate.routing import Routing
 from engine.store import Store
 from tests.session.conftest import generate, store
@@ -47,10 +47,11 @@ def replay_of(trace: Routing, costs: Costs = FAST) -> Replay:
 @pytest.mark.parametrize("seed", range(3))
 def test_one_pass_tells_lrus_hits_at_every_budget(seed: int) -> None:
     trace = routing(200, seed=seed)
-    curve, replay = lru_curve(trace), replay_of(trace)
+    replay = replay_of(trace)
+    rates = replay.lru_hits().rates
     for room in range(trace.top_k, trace.shape.total + 1):
         told = replay.run(Cell(room * SIZE, "lru"))
-        assert told is not None and told.hit_rate == pytest.approx(curve[room])
+        assert told is not None and told.hit_rate == pytest.approx(rates[room])
 
 
 @pytest.mark.parametrize("seed", range(4))
