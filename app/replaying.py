@@ -34,9 +34,11 @@ _DEVICE = "nvme"
 
 @dataclass(frozen=True)
 class Subject:
-    """``heard`` is the routing of other requests; ``predictors`` those that the model has. ``assumed``: nobody measured the costs."""
+    """``replay`` is of a sample of ``whole``, or the same. ``heard`` is the routing of other requests; ``predictors`` those that the model
+    has. ``assumed``: nobody measured the costs."""
 
     replay: Replay
+    whole: Replay
     heard: Routing | None
     predictors: dict[str, Learned]
     assumed: bool
@@ -44,8 +46,10 @@ class Subject:
     def plain(self) -> dict[str, Any]:
         routing, records, costs = self.replay.routing, self.replay.records, self.replay.costs
         return {
-            "tokens": routing.tokens, "requests": routing.requests, "layers": routing.layers, "experts": routing.expert_count,
-            "top_k": routing.top_k, "default": DEFAULT, "full_bytes": records.full, "least_budget_bytes": records.least(routing.top_k),
+            "tokens": routing.tokens, "requests": routing.requests, "sampled": self.replay is not self.whole,
+            "tokens_of": self.whole.routing.tokens, "requests_of": self.whole.routing.requests,
+            "layers": routing.layers, "experts": routing.expert_count, "top_k": routing.top_k, "default": DEFAULT,
+            "full_bytes": records.full, "least_budget_bytes": records.least(routing.top_k),
             "cycle_bytes": records.cycle(routing.shape, routing.top_k), "assumed": self.assumed,
             "costs": {
                 "layer_ns": costs.layer_ns, "token_ns": costs.token_ns, "expert_ns": costs.expert_ns, "wake_ns": costs.wake_ns,
@@ -74,13 +78,14 @@ def subject_of(args: argparse.Namespace) -> Subject:
         heard = _heard(args, routing) if args.train else None
         told = args.experts or (store.spec.experts if store else routing.expert_count if recording else None)
         routing, heard = _of_one_model(args, routing, heard, told)
-        if args.sample:
-            routing = routing.sample(args.sample)
         if not routing.tokens:
             raise EngineError(f"{args.routing} holds no decoded token; record requests of more than one new token")
         records = _records(args, routing, store, recording)
         costs = _costs(args, records, measured)
-        return Subject(Replay(routing, records, costs), heard, _predictors(args, store) if store else {}, measured is None)
+        whole = Replay(routing, records, costs)
+        sample = routing if args.sample == 0 else routing.sample(args.sample)
+        replay = whole if sample is routing else Replay(sample, records, costs)
+        return Subject(replay, whole, heard, _predictors(args, store) if store else {}, measured is None)
 
 
 def _store(args: argparse.Namespace, routing: Routing) -> Store:

@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 _PREDICTORS = ("none", "path", "transition", "oracle")
 _COLUMNS = (
     ("budget", "budget", "{}"), ("eviction", "eviction", "{}"), ("predictor", "predictor", "{}"), ("hit_rate", "hits", "{:.1%}"),
-    ("misses_first_touch", "first", "{:,}"), ("misses_capacity", "capacity", "{:,}"), ("misses_mispredicted", "mispred.", "{:,}"),
-    ("misses_late", "late", "{:,}"), ("recall_at_k", "recall", "{:.1%}"), ("misses_covered", "covered", "{:.1%}"),
+    ("misses_first_touch", "first", "{:.2%}"), ("misses_capacity", "capacity", "{:.1%}"), ("misses_mispredicted", "mispred.", "{:.1%}"),
+    ("misses_late", "late", "{:.1%}"), ("recall_at_k", "recall", "{:.1%}"), ("misses_covered", "covered", "{:.1%}"),
     ("mb_per_token", "MB/token", "{:.2f}"), ("least_mb_per_token", "least", "{:.2f}"), ("stall_ms_per_token", "stall ms", "{:.2f}"),
     ("tok_s", "tokens/s", "{:.1f}"),
 )  # fmt: skip
+_CAUSES = ("misses_first_touch", "misses_capacity", "misses_mispredicted", "misses_late")
 _EPILOG = """\
-A row for every budget with every policy and every predictor. Misses are told by cause: never loaded before, evicted since, others read
-ahead instead, read ahead too late. recall: of the k experts predicted for a layer, how many it chose; covered: of what would have been
-missed, how much was read ahead in time; MB/token: read on demand and ahead; least: what any policy would have to read on demand, also of
-records of different sizes, were parts of records to be kept. Budgets begin empty."""
+A row for every budget with every policy and every predictor. Hits, and misses by cause (never loaded before, evicted since, others read
+ahead instead, read ahead too late), are shares of the experts used. recall: of the k experts predicted for a layer, how many it chose;
+covered: of what would have been missed, how much was read ahead in time; MB/token: read on demand and ahead; least: what any policy would
+have to read on demand, also of records of different sizes, were parts of records to be kept. Budgets begin empty. Long routings are
+sampled; LRU's hits, misses and bytes without a predictor are of all tokens even so, where records are of one size. --json counts them."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -50,7 +52,9 @@ def add_parser(subparsers: Any) -> None:
         help=f"of {', '.join(_PREDICTORS)} (default %(default)s); path and transition are --model's, or learn from --train")  # fmt: skip
     add("--preload-depth", type=int, default=4, metavar="LAYERS", help="read ahead for so many layers (default %(default)s)")
     add("--preload-width", type=int, default=0, metavar="EXPERTS", help="most read ahead and not used yet (default: depth × k)")
-    add("--sample", type=int, default=0, metavar="TOKENS", help="replay requests of so many tokens, drawn at random (default: all)")
+    add("--sample", type=int, metavar="TOKENS",
+        help="replay whole requests, drawn at random, of so many tokens at most; 0: all (default: 100,000, fewer where a token uses "
+             "more than 20 experts)")  # fmt: skip
     add("--experts", type=int, metavar="N", help="experts a layer, where the file does not tell (default: as many as it names)")
     add("--bits", type=int, metavar="BITS", help="width of every expert (default: the session's, or 4)")
     add("--plan", type=Path, metavar="FILE", help="a width for every expert; needs --model")
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     subject = subject_of(args)
     settings = _settings(args, subject)
     keep = Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False)) / "predictors"
-    sweep = Sweep(subject.replay, subject.heard, subject.predictors, args.preload_depth, args.preload_width, keep)
+    sweep = Sweep(subject.replay, subject.heard, subject.predictors, args.preload_depth, args.preload_width, keep, subject.whole)
     # Not as an exception: it would be raised in what the native training calls, and be lost there.
     previous = signal.signal(signal.SIGINT, lambda *_: sweep.stop())
     try:
@@ -134,17 +138,27 @@ def _listed(args: argparse.Namespace, name: str) -> list[str]:
 
 
 def _table(about: dict[str, Any]) -> str:
-    rows = [["–" if row[key] is None else form.format(row[key]) for key, _, form in _COLUMNS] for row in about["rows"]]
+    shares = [row | {cause: row[cause] / max(1, row["uses"]) for cause in _CAUSES} for row in about["rows"]]
+    rows = [["–" if row[key] is None else form.format(row[key]) for key, _, form in _COLUMNS] for row in shares]
     titles = [title for _, title, _ in _COLUMNS]
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (titles, *rows)]
     costs = about["costs"]
     experts = ", ".join(f"{ns / 1e6:.3g} ms an expert at {bits} bits" for bits, ns in costs["expert_ns"].items())
+    drawn = f" drawn from {about['tokens_of']:,} of {about['requests_of']:,} (--sample 0: all)" if about["sampled"] else ""
     return "\n".join([
-        f"{about['tokens']:,} tokens of {about['requests']:,} requests, {about['layers']} layers × {about['experts']} experts, top "
+        f"{about['tokens']:,} tokens of {about['requests']:,} requests{drawn}, {about['layers']} layers × {about['experts']} experts, top "
         f"{about['top_k']}; default is {about['default']}",
         f"Costs {'assumed (--session tells them)' if about['assumed'] else 'of the session'}: {costs['layer_ns'] / 1e6:.3g} ms a layer and "
         f"{costs['token_ns'] / 1e6:.3g} ms a token without experts, {experts}; {costs['device']} reads {costs['bandwidth'] / 1e6:,.0f} MB/s"
         f" after {costs['latency_s'] * 1e3:.3g} ms",
         *lines,
+        *_of_all(about),
     ])  # fmt: skip
+
+
+def _of_all(about: dict[str, Any]) -> list[str]:
+    """A line about the rows that are not of the sample."""
+    rates = [f"{row['sampled_hit_rate']:.1%} at {row['budget']}" for row in about["rows"] if row["sampled_hit_rate"] is not None]
+    of_all = f"lru without a predictor: hits and bytes of all {about['tokens_of']:,} tokens; its hit rate in the sample: "
+    return [of_all + ", ".join(rates)] if rates else []

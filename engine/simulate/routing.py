@@ -17,6 +17,9 @@ NONE = -1
 """In ``experts``: nothing was chosen here. Some routers choose fewer than k."""
 MOST_EXPERTS = np.iinfo(np.int16).max
 
+SAMPLE_TOKENS, SAMPLE_USES = 100_000, 2_000_000
+"""So many tokens, and uses by them, are enough to tell what a policy is worth (tests/benchmarks/simulate.py)."""
+
 Experts = npt.NDArray[np.int16]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -101,11 +104,24 @@ class Routing:
             weights=None if self.weights is None else self.weights[rows], softmax=None if self.softmax is None else self.softmax[rows],
         )  # fmt: skip
 
-    def sample(self, tokens: int, seed: int = 0) -> Routing:
-        """Requests drawn at random, as many as make up about so many tokens, in the order in which they stand."""
+    def sample(self, tokens: int | None = None, seed: int = 0) -> Routing:
+        """Whole requests drawn at random, of so many tokens at the most, in the order in which they stand; the beginning of one where that
+        alone is longer. By default ``SAMPLE_TOKENS``, or fewer where these make more than ``SAMPLE_USES``."""
+        most = min(SAMPLE_TOKENS, max(1, SAMPLE_USES // (self.layers * self.top_k))) if tokens is None else tokens
+        if self.tokens <= most:
+            return self
         order = np.random.default_rng(seed).permutation(self.requests)
-        count = int(np.searchsorted(np.cumsum(self.lengths[order]), tokens)) + 1
-        return self if tokens >= self.tokens else self.take(np.sort(order[:count]))
+        count = int(np.searchsorted(np.cumsum(self.lengths[order]), most, "right"))
+        drawn = order[:count]
+        return self.take(np.sort(drawn)) if self.lengths[drawn].any() else self.take(order[count])._head(most)
+
+    def _head(self, tokens: int) -> Routing:
+        """The beginning of the only request."""
+        return replace(
+            self, experts=self.experts[:tokens], lengths=np.array([tokens], np.int64),
+            weights=None if self.weights is None else self.weights[:tokens],
+            softmax=None if self.softmax is None else self.softmax[:tokens],
+        )  # fmt: skip
 
     def split(self, share: float, seed: int = 0) -> tuple[Routing, Routing]:
         """About ``share`` of the requests, drawn at random, and the others; what is learned on one half is to be judged on the other."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from engine.events import Outcome
 from engine.preload.learned import KINDS
 from engine.preload.predictor import About, Learned, trace_hash
 from engine.preload.transition import Transition
+from engine.simulate.exact import Exact, told_of_lru
 from engine.simulate.replay import Cell, Lesson, Records, Replay, Replayed
 from engine.simulate.routing import NONE, Routing
 
@@ -43,14 +44,19 @@ class Setting:
 class Row:
     """One setting and what came of it, over decoded tokens (the command line's keys, design section 6).
 
-    ``recall_at_k`` is None where nothing was predicted. ``least_mb_per_token`` is the least that any policy must read on demand.
+    ``recall_at_k`` is None where nothing was predicted. ``least_mb_per_token`` is the least that any policy must read on demand. ``tokens``
+    says over how many, using ``uses`` experts: a sample, or all where LRU could be told of all in one pass; then ``sampled_hit_rate`` is
+    that of the sample. Stall and speed are the sample's always.
     """
 
     budget: str
     budget_bytes: int
     eviction: str
     predictor: str
+    tokens: int
+    uses: int
     hit_rate: float
+    sampled_hit_rate: float | None
     misses_first_touch: int
     misses_capacity: int
     misses_mispredicted: int
@@ -71,23 +77,26 @@ class Row:
 
 class Sweep:
     """``heard`` is the routing of other requests, which policies and predictors learn from before; ``predictors`` are trained already. A
-    predictor that is neither learns as it goes, where it can. What is trained is kept in the folder ``keep``, where there is one.
+    predictor that is neither learns as it goes, where it can. What is trained is kept in the folder ``keep``, where there is one. ``whole``
+    is what ``replay`` is a sample of, if it is one.
     """
 
     def __init__(
         self, replay: Replay, heard: Routing | None = None, predictors: dict[str, Learned] | None = None, depth: int = 4, width: int = 0,
-        keep: Path | None = None,
+        keep: Path | None = None, whole: Replay | None = None,
     ) -> None:  # fmt: skip
         self._replay, self._heard, self._depth, self._width = replay, heard, depth, width
         self._expected = _odds(heard) if heard is not None else None
         self._lessons: dict[str, Lesson | None] = {}
         self._predictors = dict(predictors or {})
         self._keep, self._stopped = keep, False
+        self._whole = whole or replay
 
     def stop(self) -> None:
         """End what is running, from another thread or a signal: ``rows`` raises Cancelled."""
         self._stopped = True
-        self._replay.stop()
+        for replay in (self._replay, self._whole):
+            replay.stop()
 
     def rows(self, settings: Iterable[Setting], report: Report = lambda *_: None) -> list[Row]:
         """A row for each setting, in order.
@@ -102,7 +111,10 @@ class Sweep:
         self._learn(settings, report)
         total = len(settings) * self._replay.routing.tokens
         with ThreadPoolExecutor(THREADS) as pool:
-            futures = [pool.submit(self._row, setting) for setting in settings]
+            of_all = [setting for setting in settings if self._told_of_all(setting)]
+            sample = Exact(pool, self._replay, {s.budget_bytes for s in settings if s not in of_all}, False)
+            whole = Exact(pool, self._whole, {s.budget_bytes for s in of_all}, bool(of_all))
+            futures = [pool.submit(self._row, setting, whole if setting in of_all else sample) for setting in settings]
             try:
                 while wait(futures, _LOOK, FIRST_EXCEPTION).not_done and not any(f.done() and f.exception() for f in futures):
                     report("replaying", self._replay.done, total, "tokens")
@@ -147,7 +159,12 @@ class Sweep:
                 made.save(kept, about)
         return made
 
-    def _row(self, setting: Setting) -> Row:
+    def _told_of_all(self, setting: Setting) -> bool:
+        """Whether a sample need not do for the hits."""
+        sampled = self._whole is not self._replay
+        return sampled and told_of_lru(self._whole, setting.budget_bytes, setting.eviction, setting.predictor)
+
+    def _row(self, setting: Setting, exact: Exact) -> Row:
         learned = None
         if setting.predictor in self._predictors:
             learned = self._predictors[setting.predictor].copy()
@@ -159,7 +176,8 @@ class Sweep:
         ))  # fmt: skip
         if told is None:
             raise Cancelled
-        return _row(setting, told, self._replay.least_mb_per_token(setting.budget_bytes))
+        row = _row(setting, told, exact.least_mb_per_token(setting.budget_bytes))
+        return row if exact.replay is self._replay else _of_all(row, exact)
 
 
 def _odds(routing: Routing) -> npt.NDArray[np.float64]:
@@ -173,11 +191,21 @@ def _odds(routing: Routing) -> npt.NDArray[np.float64]:
 def _row(setting: Setting, told: Replayed, least: float) -> Row:
     uses = told.uses
     return Row(
-        **asdict(setting), hit_rate=told.hit_rate, misses_first_touch=uses[Outcome.FIRST_TOUCH], misses_capacity=uses[Outcome.CAPACITY],
+        **asdict(setting), tokens=told.tokens, uses=sum(uses.values()), hit_rate=told.hit_rate, sampled_hit_rate=None,
+        misses_first_touch=uses[Outcome.FIRST_TOUCH], misses_capacity=uses[Outcome.CAPACITY],
         misses_mispredicted=uses[Outcome.MISPREDICTED], misses_late=uses[Outcome.LATE],
         recall_at_k=told.recall if told.guessed else None, misses_covered=told.misses_covered, demand_bytes=told.demand_bytes,
         useful_bytes=told.useful_bytes, wasted_bytes=told.wasted_bytes, mb_per_token=told.mb_per_token, least_mb_per_token=least,
         stall_ms_per_token=told.stall_ms_per_token, tok_s=told.tok_s,
+    )  # fmt: skip
+
+
+def _of_all(row: Row, exact: Exact) -> Row:
+    """A row of LRU whose hits and bytes are of all tokens."""
+    told, tokens = exact.lru(row.budget_bytes), exact.replay.routing.tokens
+    return replace(
+        row, tokens=tokens, uses=told.uses, hit_rate=told.hit_rate, sampled_hit_rate=row.hit_rate, misses_first_touch=told.first_touch,
+        misses_capacity=told.capacity, demand_bytes=told.demand_bytes, mb_per_token=told.demand_bytes / tokens / 1e6,
     )  # fmt: skip
 
 

@@ -115,8 +115,35 @@ def test_other_requests_are_learned_from_once(tmp_path: Path, capsys: pytest.Cap
 def test_a_sample_is_of_whole_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_routing(make_routing([30] * 20), tmp_path / "r.npz")
     told = simulated(capsys, "--routing", tmp_path / "r.npz", "--sample", 100, "--budget", "50%")
-    assert (told["requests"], told["tokens"]) == (4, 120)
+    assert (told["requests"], told["tokens"], told["sampled"]) == (3, 90, True) and (told["requests_of"], told["tokens_of"]) == (20, 600)
+    one = make_routing([400], weights=True, softmax=True).sample(100)
+    assert (one.tokens, one.lengths.tolist()) == (100, [100]) and np.array_equal(one.experts, make_routing([400]).experts[:100])
     assert "give at least 0" in refusal(capsys, "--routing", tmp_path / "r.npz", "--sample", -1)
+
+
+def test_long_routing_is_sampled_and_lru_is_told_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engine.simulate.routing.SAMPLE_USES", 1200)
+    whole = make_routing([30] * 20, experts=16, prefill=True, gaps=True)
+    write_routing(whole, tmp_path / "r.npz")
+    words = ("--routing", tmp_path / "r.npz", "--budget", "20%,60%", "--eviction", "lru,lfu", "--predictor", "none,transition")
+    by_default, of_all = simulated(capsys, *words), simulated(capsys, *words, "--sample", 0)
+    assert by_default["sampled"] and by_default["tokens"] == 180
+    assert not of_all["sampled"] and of_all["tokens"] == of_all["tokens_of"] == 600
+    counts = ("tokens", "hit_rate", "misses_first_touch", "misses_capacity", "demand_bytes", "mb_per_token", "least_mb_per_token")
+    for ours, true in zip(by_default["rows"], of_all["rows"], strict=True):
+        told = ours["tokens"] == 600
+        # A prefill uses more of a layer than 20% holds.
+        assert told == ((ours["eviction"], ours["predictor"], ours["budget"]) == ("lru", "none", "60%"))
+        assert (ours["sampled_hit_rate"] is not None) == told and true["sampled_hit_rate"] is None and true["tokens"] == 600
+        assert ours["mb_per_token"] >= ours["least_mb_per_token"] > 0
+        if told:
+            assert [ours[name] for name in counts] == [true[name] for name in counts]
+    assert main(["simulate", *map(str, words)]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith("180 tokens of 6 requests drawn from 600 of 20 (--sample 0: all)")
+    assert table[-1].startswith("lru without a predictor: hits and bytes of all 600 tokens; its hit rate in the sample: ")
 
 
 @pytest.mark.parametrize(("words", "says"), [
