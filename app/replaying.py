@@ -17,7 +17,7 @@ from engine.preload.learned import KINDS, load
 from engine.preload.predictor import Learned
 from engine.recording.recording import Recording
 from engine.residency import DEFAULT
-from engine.settings import parse_budget
+from engine.settings import parse_size
 from engine.simulate.cost import Costs, assumed, calibrated
 from engine.simulate.replay import Records, Replay
 from engine.simulate.routing import Routing
@@ -130,7 +130,7 @@ def _records(args: argparse.Namespace, routing: Routing, store: Store | None, re
     elif recording is not None and recording.model is not None and not args.record_bytes:
         sizes, name = recording.model.record_bytes, recording.model.name
     else:
-        size = parse_budget(args.record_bytes, 0) if args.record_bytes else _RECORD_BYTES
+        size = parse_size(args.record_bytes, "--record-bytes") if args.record_bytes else _RECORD_BYTES
         if size < 1:
             raise EngineError(f"--record-bytes {args.record_bytes}: give a size such as 1MiB")
         bits = args.bits or _BITS

@@ -28,7 +28,7 @@ from engine.request import Request
 from engine.residency import policy_name
 from engine.residency.buffer import check_budget
 from engine.sampling import Sampler
-from engine.settings import LEAST, Value, parse_budget
+from engine.settings import Value, parse_budget, parse_size
 from engine.store import Store
 from engine.streaming import ExpertStream
 
@@ -201,7 +201,7 @@ class Session:
             "dtype": str(self.network.dtype).removeprefix("torch."),
             "skeleton_bits": self.network.skeleton_bits,
             "kernels": self.network.kernel,
-            "memory_limit": parse_budget(str(self.values["memory_limit"]), 1) or "none",
+            "memory_limit": parse_size(str(self.values["memory_limit"])) or "none",
         }
 
     def info(self) -> ModelInfo:
@@ -297,7 +297,7 @@ class Session:
         spec, bits = self.store.spec, int(values["bits"])
         widths = plan.bits if plan else [bits] * (spec.layers * spec.experts)
         full, least = sum(map(self.store.record_bytes, widths)), spec.top_k * self.store.record_bytes(max(widths))
-        granted = least if values["budget"] == LEAST else parse_budget(str(values["budget"]), full)
+        granted = parse_budget(str(values["budget"]), full, least)
         check_budget(granted, least)
         return Budget(granted, least, full)
 

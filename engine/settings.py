@@ -47,10 +47,12 @@ class Setting:
             EngineError: the text is no such value, with the range or the choices named.
         """
         if self.kind == "bytes":
-            if str(text).strip().lower() == LEAST and self.name != "budget":
-                raise EngineError(f"{self.title}: {text!r} is not a size; write 12MiB or 1.5GB")
-            parse_budget(str(text), 1 << 40)
-            return str(text).strip().lower() if str(text).strip().lower() == LEAST else str(text).strip()
+            given = str(text).strip()
+            if self.name != "budget":
+                parse_size(given, self.title)
+                return given
+            parse_budget(given, 1, 1)
+            return given.lower() if given.lower() == LEAST else given
         try:
             value = _converted(text, type(self.default))
         except ValueError:
@@ -88,20 +90,36 @@ LEAST = "least"
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
-def parse_budget(text: str, full: int) -> int:
-    """Read a byte budget: ``12MiB``, ``1.5 GB``, ``800000``, or ``25%`` of ``full`` bytes (all experts at the width in use). ``least`` is 0: who
-    knows the smallest budget that works takes that.
+_NUMBER = r"\s*([0-9]*\.?[0-9]+)\s*"
+
+
+def parse_size(text: str, what: str = "Size") -> int:
+    """Read bytes: ``12MiB``, ``1.5 GB`` or ``800000``. ``what`` is named where it is no size.
 
     Raises:
         EngineError: not a size.
     """
+    match = re.fullmatch(_NUMBER + r"([kmg]?i?b)?\s*", text.lower())
+    if not match or (match[2] or "") not in _UNITS:
+        raise EngineError(f"{what}: {text!r} is not a size; write 12MiB or 1.5GB")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def parse_budget(text: str, full: int, least: int) -> int:
+    """Read a byte budget: a size, ``25%`` of ``full`` bytes (all experts at the width in use), or ``least``, the smallest that works.
+
+    Raises:
+        EngineError: none of these.
+    """
     if text.strip().lower() == LEAST:
-        return 0
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(%|[kmg]?i?b)?\s*", text.lower())
-    if not match:
-        raise EngineError(f"Budget: {text!r} is not a size; write 12MiB, 1.5GB or 25%")
-    number, unit = float(match[1]), match[2] or ""
-    return int(full * number / 100) if unit == "%" else int(number * _UNITS[unit])
+        return least
+    share = re.fullmatch(_NUMBER + r"%\s*", text)
+    if share:
+        return int(full * float(share[1]) / 100)
+    try:
+        return parse_size(text)
+    except EngineError:
+        raise EngineError(f"Budget: {text!r} is not a size; write 12MiB, 1.5GB, 25% or {LEAST}") from None
 
 
 SETTINGS: tuple[Setting, ...] = (

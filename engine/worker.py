@@ -22,7 +22,7 @@ import msgspec
 from engine import events, machine
 from engine.errors import Cancelled, EngineError
 from engine.monitor import Monitor
-from engine.settings import Value, parse_budget
+from engine.settings import Value, parse_size
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -137,7 +137,7 @@ class Worker:
         info = self._session.info()
         info = msgspec.structs.replace(info, name=command.name or info.name)
         self._send(events.Ready(self._now(), info, self._session.values, self._session.effective(), self._session.budget))
-        limit = parse_budget(str(self._session.values["memory_limit"]), 1)
+        limit = parse_size(str(self._session.values["memory_limit"]))
         self._monitor = Monitor(self._send, self._now, self._session.buffer_bytes, limit, self._end_at_limit)
         self._monitor.start()
         self._fill(self._session, Path(command.model))

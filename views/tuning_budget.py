@@ -8,7 +8,7 @@ from PySide6.QtCore import QSignalBlocker, Qt, Slot
 from PySide6.QtWidgets import QBoxLayout, QLineEdit, QSlider, QWidget
 
 from engine.errors import EngineError
-from engine.settings import Setting, Value, parse_budget
+from engine.settings import Setting, Value, parse_budget, parse_size
 from views.tuning_editors import Editor
 
 STEPS = 1000
@@ -26,7 +26,7 @@ def slider_text(position: int, low: int, high: int) -> str:
             digits = 2 if size < 10 * scale else 1
             text = f"{size / scale:.{digits}f}{unit}"
             # Rounding must not leave the range.
-            return text if low <= parse_budget(text, high) <= high else f"{int(size)}B"
+            return text if low <= parse_size(text) <= high else f"{int(size)}B"
     return f"{int(size)}B"
 
 
@@ -70,7 +70,7 @@ class BytesEditor(Editor):
         self._line.setModified(False)
         if self._range is not None:
             try:
-                self._place(parse_budget(str(value), self._range[1]))
+                self._place(parse_budget(str(value), self._range[1], self._range[0]))
             except EngineError:
                 return
 

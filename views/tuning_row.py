@@ -9,7 +9,7 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
 from engine.errors import EngineError
-from engine.settings import Effect, Setting, Value, parse_budget
+from engine.settings import Effect, Setting, Value, parse_size
 from views.colors import mix
 from views.theme import Theme
 from views.throttle import Throttle
@@ -58,9 +58,9 @@ def same(setting: Setting, value: Value, effective: Value) -> bool:
     """What is in force is what was entered, if written differently (12MiB and 12582912)."""
     if value == effective or str(value) == str(effective):
         return True
-    if setting.kind == "bytes" and isinstance(effective, int | float) and "%" not in str(value):
+    if setting.kind == "bytes" and isinstance(effective, int | float):
         try:
-            return parse_budget(str(value), 0) == int(effective)
+            return parse_size(str(value)) == int(effective)
         except EngineError:
             return False
     return False

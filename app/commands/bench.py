@@ -13,7 +13,7 @@ from app.commands.run import add_settings, chosen_settings
 from app.demo import NAME, resolve_model
 from engine import machine
 from engine.errors import EngineError
-from engine.settings import Value, parse_budget
+from engine.settings import Value, parse_size
 
 _SETTINGS = ("budget", "eviction", "predictor", "device", "io_threads", "kernels", "dtype", "skeleton_bits", "verify")
 _BASELINES = "io-free,io-qfree,io-exp,io-qexp"
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if min(args.tokens, args.threads, args.repeat) < 1 or args.time <= 0:
         raise EngineError("--tokens, --threads, --repeat and --time must be at least 1")
     memory, settings = _sizes(args.memory), _settings(args)
+    read_rate = parse_size(args.read_rate, "--read-rate") if args.read_rate else 0
     if args.plot:
         check_writable(args.plot)
     course = _course(args)
@@ -88,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
     planted = Planted.read(course.model)
     prompt = planted.prompt(16) if planted and args.prompt is None else _tokenize(course.model, args.prompt or "Once upon a time")
     plan = Plan(
-        course, memory, tuple(prompt), args.tokens, args.threads, args.bits, args.repeat, args.time,
-        parse_budget(args.read_rate, 0) if args.read_rate else 0, settings,
+        course, memory, tuple(prompt), args.tokens, args.threads, args.bits, args.repeat, args.time, read_rate,
+        settings,
     )  # fmt: skip
     turns, notes = race(plan, racing, lambda line: print(line, file=sys.stderr))
     rows = summarize(plan, turns, planted)
@@ -137,7 +138,7 @@ def _names(against: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 def _sizes(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    sizes = tuple(0 if part == "none" else parse_budget(part, 0) for part in parts)
+    sizes = tuple(0 if part == "none" else parse_size(part, "--memory") for part in parts)
     if any(size < 1 and part != "none" for size, part in zip(sizes, parts, strict=True)):
         raise EngineError(f"--memory {text}: give sizes such as 1200MiB,2GiB, or none")
     return sizes

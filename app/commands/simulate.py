@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add("--routing", type=Path, required=True, metavar="FILE", help="a session, an .npz or a .parquet of routing")
     add("--train", type=Path, metavar="FILE", help="routing of other requests, which predictors and policies learn from before")
-    add("--budget", default="10%,25%,50%", metavar="LIST", help="sizes, or shares of all experts (default %(default)s)")
+    add("--budget", default="10%,25%,50%", metavar="LIST", help="sizes, shares of all experts, or least (default %(default)s)")
     add("--eviction", default="lru,default,oracle", metavar="LIST",
         help="policies; default is the one that measured best, oracle Belady's (default %(default)s)")  # fmt: skip
     add("--predictor", default="none", metavar="LIST",
@@ -125,7 +125,9 @@ def _settings(args: argparse.Namespace, subject: Subject) -> list[Setting]:
     predictors = _listed(args, "predictor")
     if "path" in predictors and subject.heard is None and "path" not in subject.predictors:
         raise EngineError("--predictor path: the dictionary must be learned from other requests; give them with --train FILE")
-    budgets = [(text, parse_budget(text, subject.replay.records.full)) for text in _listed(args, "budget")]
+    records = subject.replay.records
+    least = records.least(subject.replay.routing.top_k)
+    budgets = [(text, parse_budget(text, records.full, least)) for text in _listed(args, "budget")]
     evictions = dict.fromkeys(name if name == ORACLE else policy_name(name) for name in _listed(args, "eviction"))
     return [Setting(text, size, e, p) for text, size in budgets for e in evictions for p in predictors]
 

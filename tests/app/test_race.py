@@ -308,6 +308,8 @@ def test_contenders_say_why_they_cannot_race(synthetic: Path, tmp_path: Path) ->
 
 def test_bench_refuses_what_it_cannot_use(tmp_path: Path, refusal: Callable[..., str]) -> None:
     assert "is not a size" in refusal("bench", "--memory", "much")
+    assert "--memory: 'least' is not a size" in refusal("bench", "--memory", "least"), "that is a budget of experts"
+    assert "--read-rate: '25%' is not a size" in refusal("bench", "--read-rate", "25%")
     assert "such as 1200MiB" in refusal("bench", "--memory", "0")
     assert "no contender 'ollama'" in refusal("bench", "--against", "ollama")
     assert "no shape 'nonsense'" in refusal("bench", "--shape", "nonsense")

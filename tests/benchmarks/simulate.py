@@ -42,7 +42,7 @@ def main() -> None:
     source = args.routing or (GPT_OSS if GPT_OSS.is_file() else None)
     routing = repeated(read_routing(source), args.tokens) if source else drawn(args.tokens)
     whole, sample = replay_of(routing), replay_of(routing.sample())
-    budget = parse_budget(args.budget, whole.records.full)
+    budget = parse_budget(args.budget, whole.records.full, whole.records.least(routing.top_k))
     print(f"{source.name if source else 'drawn'}: {routing.tokens:,} tokens of {routing.requests} requests, {routing.layers} layers x "
           f"{routing.expert_count} experts, top {routing.top_k}; {args.budget} of them in memory; the sample is {sample.routing.tokens:,} "
           f"tokens of {sample.routing.requests} requests")  # fmt: skip

@@ -34,6 +34,12 @@ def test_rows_have_the_keys_that_others_read(trace: Path, capsys: pytest.Capture
     assert by["30%", "lru", "oracle"]["recall_at_k"] == 1.0 and by["30%", "lru", "none"]["useful_bytes"] == 0
 
 
+def test_the_least_budget_keeps_the_layer_under_way(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--routing", str(trace), "--budget", "least,LEAST,2MiB", "--eviction", "lru", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["budget_bytes"] for row in told["rows"]] == [told["least_budget_bytes"]] * 3 == [2 << 20] * 3
+
+
 def test_the_table_is_for_people(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--routing", str(trace), "--budget", "40%"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -8,10 +8,10 @@ from PySide6.QtGui import QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QSlider, QSpinBox
 
-from engine.settings import SETTINGS, parse_budget
+from engine.settings import BY_NAME, SETTINGS, parse_size
 from views.throttle import Throttle
 from views.tuning import TuningPanel
-from views.tuning_budget import STEPS, slider_position, slider_text
+from views.tuning_budget import STEPS, BytesEditor, slider_position, slider_text
 from views.tuning_model import TuningModel
 from views.tuning_row import INTERVAL
 
@@ -43,14 +43,25 @@ def test_every_setting_has_a_row_with_help_and_effect(make_panel) -> None:
 
 @pytest.mark.parametrize("position", [0, 1, 17, STEPS // 2, STEPS - 1, STEPS])
 def test_slider_stays_within_the_budgets_that_work(position: int) -> None:
-    size = parse_budget(slider_text(position, LOW, HIGH), HIGH)
+    size = parse_size(slider_text(position, LOW, HIGH))
     assert LOW <= size <= HIGH
     assert abs(slider_position(size, LOW, HIGH) - position) <= 2
 
 
+def test_the_least_budget_is_the_sliders_lower_end(qtbot) -> None:
+    editor = BytesEditor(BY_NAME["budget"])
+    qtbot.addWidget(editor)
+    editor.set_range((LOW, HIGH))
+    editor.show_value("50%")
+    slider = editor.findChild(QSlider)
+    assert 0 < slider.value() < STEPS
+    editor.show_value("least")
+    assert slider.value() == 0
+
+
 def test_slider_ends_are_exact() -> None:
-    assert parse_budget(slider_text(0, LOW, HIGH), HIGH) == LOW
-    assert parse_budget(slider_text(STEPS, LOW, HIGH), HIGH) == HIGH
+    assert parse_size(slider_text(0, LOW, HIGH)) == LOW
+    assert parse_size(slider_text(STEPS, LOW, HIGH)) == HIGH
 
 
 def test_budget_takes_sizes_and_shares(make_panel, qtbot) -> None:

@@ -68,16 +68,15 @@ def main() -> None:
     from profiles.devices import load_devices
 
     store = Store.open(Path(job.weights))
-    least = store.spec.top_k * store.record_bytes(job.bits)
     wanted = job.settings.get("budget", "")
     values = {
         "compute_threads": job.threads, **job.settings, "bits": job.bits, "temperature": 0.0, "ignore_eos": True,
-        "max_tokens": job.tokens, "budget": str(least) if wanted == LEAST or (job.memory and not wanted) else wanted or "100%",
+        "max_tokens": job.tokens, "budget": wanted or (LEAST if job.memory else "100%"),
     }  # fmt: skip
     session = Session(store, values, load_devices(), recording=False)
     if job.memory and not wanted:  # what is in memory but experts, and what is yet to come, is taken off the limit
         left = job.memory - psutil.Process().memory_info().rss - _SLACK
-        session.change("budget", str(max(least, min(session.budget.full, left))))
+        session.change("budget", str(max(session.budget.least, min(session.budget.full, left))))
     # Where the budget holds all experts they are there from the start, as the others'; else nothing is known of which are used most.
     fill(session, Usage(Path(), store.model_hash, store.spec.layers, store.spec.experts), lambda done, total: None)
     request = session.begin_ids(torch.tensor([job.prompt]))
