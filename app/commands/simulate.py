@@ -49,7 +49,8 @@ def add_parser(subparsers: Any) -> None:
     add("--eviction", default="lru,default,oracle", metavar="LIST",
         help="policies; default is the one that measured best, oracle Belady's (default %(default)s)")  # fmt: skip
     add("--predictor", default="none", metavar="LIST",
-        help=f"of {', '.join(_PREDICTORS)} (default %(default)s); path and transition are --model's, or learn from --train")  # fmt: skip
+        help=f"of {', '.join(_PREDICTORS)} (default %(default)s); path and transition are --model's, or learn from --train, transition "
+             "also as it goes")  # fmt: skip
     add("--preload-depth", type=int, default=4, metavar="LAYERS", help="read ahead for so many layers (default %(default)s)")
     add("--preload-width", type=int, default=0, metavar="EXPERTS", help="most read ahead and not used yet (default: depth × k)")
     add("--sample", type=int, metavar="TOKENS",
