@@ -52,7 +52,8 @@ class Subject:
             "full_bytes": records.full, "least_budget_bytes": records.least(routing.top_k),
             "cycle_bytes": records.cycle(routing.shape, routing.top_k), "assumed": self.assumed,
             "costs": {
-                "layer_ns": costs.layer_ns, "token_ns": costs.token_ns, "expert_ns": costs.expert_ns, "wake_ns": costs.wake_ns,
+                "layer_ns": costs.layer_ns, "token_ns": costs.token_ns, "predict_ns": costs.predict_ns,
+                "expert_ns": costs.expert_ns, "wake_ns": costs.wake_ns,
                 "lanes": costs.lanes, "device": costs.device.name, "bandwidth": costs.device.bandwidth, "latency_s": costs.device.latency,
             },
         }  # fmt: skip

@@ -25,7 +25,8 @@ class Phase(IntEnum):
 class SpanKind(IntEnum):
     """What a span of time was spent on. READ spans lie on I/O lanes (1 and up), all others on lane 0, the token loop.
 
-    SHARED is dense MLP layers and shared experts, ACCOUNT the engine's own bookkeeping. Session files hold the numbers: they stay.
+    SHARED is dense MLP layers and shared experts, ACCOUNT the engine's own bookkeeping, PREDICT guessing what the next layers will choose
+    and asking for it. Session files hold the numbers: they stay.
     """
 
     ATTENTION = 0
@@ -37,6 +38,7 @@ class SpanKind(IntEnum):
     READ = 6
     SHARED = 7
     ACCOUNT = 8
+    PREDICT = 9
 
 
 class Outcome(IntEnum):
@@ -105,9 +107,9 @@ TOKEN = np.dtype([
 ])
 """One forward pass and the token it produced. Row 0 of a request is its prefill (``tokens`` = prompt length) and yields the
 first new token; its duration is the TTFT. ``attention`` … ``framework`` are ns and sum to ``duration``: ``attention`` takes in SHARED
-spans, ``framework`` ACCOUNT spans and what no span names. ``io`` is the ns in which at least one read was in flight (it overlaps the
-others). ``hits`` takes in ``preloaded``: those that would have been misses. ``average_bits`` is over the experts used by this pass.
-Preloaded bytes count as useful in the pass that used them, as wasted in the pass that let them go unused."""
+spans, ``framework`` ACCOUNT and PREDICT spans and what no span names. ``io`` is the ns in which at least one read was in flight (it
+overlaps the others). ``hits`` takes in ``preloaded``: those that would have been misses. ``average_bits`` is over the experts used by this
+pass. Preloaded bytes count as useful in the pass that used them, as wasted in the pass that let them go unused."""
 
 MISSES = ("first_touch", "capacity", "mispredicted", "late")
 """Columns of ``tokens``: experts used that were not resident, by cause."""

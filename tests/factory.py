@@ -101,6 +101,7 @@ class _Run:
             self._work(spent, SpanKind.ROUTER, row, layer, 9_000, 20_000)
             if self.native:
                 self._work(spent, SpanKind.ACCOUNT, row, layer, 20_000, 60_000)
+                self._work(spent, SpanKind.PREDICT, row, layer, 30_000, 60_000)
                 self._work(spent, SpanKind.SHARED, row, layer, 60_000, 80_000)
             chosen = self._choose(layer, prefill)
             missed: dict[int, Outcome] = {}
@@ -122,7 +123,7 @@ class _Run:
         self.now += 10_000 if self.native else 50_000
         held = {width: sum(RECORD_BYTES[b] for b in self._held() if b == width) for width in (2, 4, 8, 16)}
         duration = self.now - start
-        framework = duration - sum(spent[kind] for kind in SpanKind if kind not in (SpanKind.READ, SpanKind.ACCOUNT))
+        framework = duration - sum(spent[kind] for kind in SpanKind if kind not in (SpanKind.READ, SpanKind.ACCOUNT, SpanKind.PREDICT))
         self.rows["tokens"].append((
             request, int(self.random.integers(4096)), tokens, Phase.PREFILL if prefill else Phase.DECODE, start, duration,
             spent[SpanKind.ATTENTION] + spent[SpanKind.SHARED], spent[SpanKind.ROUTER], spent[SpanKind.EXPERT], spent[SpanKind.STALL],

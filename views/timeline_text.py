@@ -13,10 +13,11 @@ from views.units import format_duration, format_read
 NAMES = {
     SpanKind.ATTENTION: "attention", SpanKind.ROUTER: "router", SpanKind.EXPERT: "expert", SpanKind.STALL: "stall",
     SpanKind.HEAD: "head", SpanKind.SAMPLE: "sampling", SpanKind.READ: "read", SpanKind.SHARED: "shared", SpanKind.ACCOUNT: "account",
+    SpanKind.PREDICT: "predict",
 }  # fmt: skip
 TOLD = {
     SpanKind.EXPERT: "Expert compute", SpanKind.STALL: "Stall, waiting for", SpanKind.SHARED: "Shared experts or dense layer",
-    SpanKind.ACCOUNT: "The engine's own bookkeeping",
+    SpanKind.ACCOUNT: "The engine's own bookkeeping", SpanKind.PREDICT: "Predicting the next layers' experts",
 }  # fmt: skip
 LONGEST = 40  # characters of a token's text
 

@@ -153,8 +153,8 @@ def _table(about: dict[str, Any]) -> str:
         f"{about['tokens']:,} tokens of {about['requests']:,} requests{drawn}, {about['layers']} layers × {about['experts']} experts, top "
         f"{about['top_k']}; default is {about['default']}",
         f"Costs {'assumed (--session tells them)' if about['assumed'] else 'of the session'}: {costs['layer_ns'] / 1e6:.3g} ms a layer and "
-        f"{costs['token_ns'] / 1e6:.3g} ms a token without experts, {experts}; {costs['device']} reads {costs['bandwidth'] / 1e6:,.0f} MB/s"
-        f" after {costs['latency_s'] * 1e3:.3g} ms",
+        f"{costs['token_ns'] / 1e6:.3g} ms a token without experts, {experts}, {costs['predict_ns'] / 1e3:.3g} µs to predict a layer; "
+        f"{costs['device']} reads {costs['bandwidth'] / 1e6:,.0f} MB/s after {costs['latency_s'] * 1e3:.3g} ms",
         *lines,
         *_of_all(about),
     ])  # fmt: skip

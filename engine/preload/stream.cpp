@@ -130,6 +130,7 @@ void Stream::routed(int layer, const Use* uses, int count) {
   tell_guesses(layer);
   policy_->used(number_.data(), count, at_, told_->phase() == PREFILL);
   admit_more();
+  if (predicting()) told_->mark(ACCOUNT, -1);  // what follows is predicting
 }
 
 // How the router found an expert it chose.
@@ -348,6 +349,7 @@ void Stream::look_ahead() {
     asked_for_[target] = 1;
   }
   balance_.predicted(told_->now() - told_->reached);
+  told_->mark(PREDICT, layer);
 }
 
 bool Stream::wants(int layer) const {

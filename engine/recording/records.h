@@ -8,7 +8,7 @@
 
 namespace edgemoe {
 
-enum SpanKind : uint8_t { ATTENTION = 0, ROUTER = 1, EXPERT = 2, STALL = 3, HEAD = 4, SAMPLE = 5, READ = 6, SHARED = 7, ACCOUNT = 8, kSpanKinds = 16 };
+enum SpanKind : uint8_t { ATTENTION = 0, ROUTER = 1, EXPERT = 2, STALL = 3, HEAD = 4, SAMPLE = 5, READ = 6, SHARED = 7, ACCOUNT = 8, PREDICT = 9, kSpanKinds = 16 };
 enum Outcome : uint8_t { HIT = 0, FIRST_TOUCH = 1, CAPACITY = 2, MISPREDICTED = 3, LATE = 4, PRELOADED = 5, kOutcomes = 6 };
 enum State : uint8_t { ABSENT = 0, LOADING = 1, RESIDENT = 2, STAGED = 3 };
 enum Asked : uint8_t { ASKED_NOTHING = 0, ASKED_HELD = 1, ASKED_READ = 2, ASKED_DROPPED = 3 };

@@ -32,7 +32,7 @@ struct SetupView {
   const double* expected;
   const Lesson* lesson;
   double bandwidth;
-  int64_t latency, wake, lanes, layer_ns, token_ns;
+  int64_t latency, wake, lanes, layer_ns, token_ns, predict_ns;
   const int64_t* expert_ns;  // by width
   int32_t* misses;           // by token, or null
 };
@@ -92,6 +92,7 @@ int32_t edgemoe_replay(const TapeView* view, const SetupView* s, const int32_t* 
   setup.device = {s->bandwidth, s->latency, s->wake, int32_t(s->lanes)};
   setup.costs.layer = s->layer_ns;
   setup.costs.token = s->token_ns;
+  setup.costs.predict = s->predict_ns;
   return replay(tape, setup, stopped, out) ? 1 : 0;
 }
 

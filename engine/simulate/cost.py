@@ -9,6 +9,8 @@ import numpy as np
 from engine.errors import EngineError
 from engine.events import Outcome, Phase, SpanKind
 from engine.preload.device import NATIVE, Device
+from engine.preload.foresight import GATE_REACH, LEARNED_REACH
+from engine.preload.learned import KINDS
 from engine.recording.recording import Recording
 
 _TOGETHER = 40_000  # ns within which reads count as sent together
@@ -16,7 +18,8 @@ _TOGETHER = 40_000  # ns within which reads count as sent together
 
 @dataclass(frozen=True)
 class Costs:
-    """In ns: ``layer_ns`` a MoE layer besides its experts, ``token_ns`` a token besides its layers, ``expert_ns`` an expert by its bits.
+    """In ns: ``layer_ns`` a MoE layer besides its experts, ``token_ns`` a token besides its layers, ``expert_ns`` an expert by its bits,
+    ``predict_ns`` predicting a layer.
 
     Reads go to ``device`` (bandwidth in bytes/s, latency in s) over ``lanes`` threads; ``wake_ns`` pass until the token loop goes on with
     one.
@@ -28,6 +31,7 @@ class Costs:
     expert_ns: dict[int, int] = field(default_factory=dict)
     lanes: int = 4
     wake_ns: int = 20_000
+    predict_ns: int = 5_000
 
     def at(self, device: Device) -> Costs:
         """The same machine with another storage."""
@@ -59,14 +63,25 @@ def calibrated(recording: Recording, device: Device = NATIVE, newest: int = 4000
     spans = recording.spans.rows(recording.spans.search("start", int(tokens["start"][0])))
     layers = decoded["attention"].astype(np.float64) + decoded["router"]
     rest = decoded["head"].astype(np.float64) + decoded["sampling"] + decoded["framework"]
-    experts = spans[(spans["kind"] == SpanKind.EXPERT) & (spans["token"] > 0)]
+    own = spans[np.isin(spans["token"], first + np.flatnonzero(tokens["phase"] == Phase.DECODE))]
+    experts = own[own["kind"] == SpanKind.EXPERT]
     reads = spans[(spans["kind"] == SpanKind.READ) & (spans["token"] > 0)]
     by_bits = {int(bits): int(np.mean(experts["duration"][experts["bits"] == bits])) for bits in np.unique(experts["bits"])}
+    predicting = own["duration"][own["kind"] == SpanKind.PREDICT]
     seen = _seen(reads[reads["outcome"] != Outcome.PRELOADED], device)
     lanes = int(recording.effective.get("io_threads", 4))
     return Costs(
-        seen, int(np.mean(layers) / model.layers), int(np.mean(rest)), by_bits, min(lanes, seen.queue_depth), _wake(spans, reads),
+        seen, int(np.mean(layers) / model.layers), int(np.mean(rest) - predicting.sum() / len(decoded)), by_bits,
+        min(lanes, seen.queue_depth), _wake(spans, reads),
+        int(np.mean(predicting) / _depth(recording)) if len(predicting) else Costs.predict_ns,
     )  # fmt: skip
+
+
+def _depth(recording: Recording) -> int:
+    """Layers ahead that a recorded session predicted each time."""
+    depth = str(recording.effective.get("preload_depth", "auto"))
+    learned = any(name in str(recording.effective.get("predictor", "")) for name in KINDS)
+    return int(depth) if depth != "auto" else LEARNED_REACH if learned else GATE_REACH
 
 
 def _seen(reads: np.ndarray, device: Device) -> Device:

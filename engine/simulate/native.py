@@ -29,7 +29,8 @@ class SetupView(Structure):
         *((name, c_int32) for name in ("clairvoyant", "depth", "width", "balanced", "widths", "initial_count")),
         ("budget", c_int64), ("bits", c_void_p), ("bytes", c_void_p), ("wanted", c_void_p), ("initial", c_void_p), ("expected", c_void_p),
         ("lesson", c_void_p), ("bandwidth", c_double),
-        *((name, c_int64) for name in ("latency", "wake", "lanes", "layer_ns", "token_ns")), ("expert_ns", c_void_p), ("misses", c_void_p),
+        *((name, c_int64) for name in ("latency", "wake", "lanes", "layer_ns", "token_ns", "predict_ns")),
+        ("expert_ns", c_void_p), ("misses", c_void_p),
     ]  # fmt: skip
 
 

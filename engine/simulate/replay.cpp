@@ -61,12 +61,14 @@ bool replay(const Tape& tape, const Setup& setup, const volatile int32_t* stoppe
   Clairvoyant clairvoyant(shape, tape.top_k, tape.experts, tokens);
 
   VirtualClock clock;
+  Timed timed(setup.predictor, setup.costs.predict, &clock);
   ModelledStorage storage(setup.device, &clock);
   Records records(shape.experts, &clock);
   records.on = false;
   Buffer buffer(shape, setup.widths, setup.budget, policy.get(), nullptr, &records);
   Stream stream(shape, tape.top_k, {setup.widths, {}}, setup.wanted, &buffer, policy.get(), &storage, &records);
-  stream.set_predictor(setup.clairvoyant ? &clairvoyant : setup.predictor);
+  Predictor* const learned = setup.predictor != nullptr ? &timed : nullptr;
+  stream.set_predictor(setup.clairvoyant ? &clairvoyant : learned);
   stream.set_ahead(setup.ahead);
   stream.begin_pass(-1, PREFILL);
   for (int i = 0; i < setup.initial_count; ++i)

@@ -25,9 +25,10 @@ struct Tape {
   int64_t prefill_uses;
 };
 
-// What computing costs, in ns: each layer besides its experts, an expert by the place of its width, each token besides its layers.
+// What computing costs, in ns: each layer besides its experts, an expert by the place of its width, each token besides its layers, and predicting
+// a layer.
 struct Costs {
-  int64_t layer, token, experts[8];
+  int64_t layer, token, experts[8], predict;
 };
 
 constexpr const char* kOracle = "oracle";

@@ -243,7 +243,8 @@ class Replay:
             bytes=sizes.ctypes.data, wanted=self._wanted.ctypes.data, initial=initial.ctypes.data,
             expected=None if expected is None else expected.ctypes.data, lesson=cell.lesson.handle if cell.lesson else None,
             bandwidth=device.bandwidth, latency=int(device.latency * 1e9), wake=costs.wake_ns, lanes=costs.lanes,
-            layer_ns=costs.layer_ns, token_ns=costs.token_ns, expert_ns=expert_ns.ctypes.data, misses=misses.ctypes.data,
+            layer_ns=costs.layer_ns, token_ns=costs.token_ns, predict_ns=costs.predict_ns,
+            expert_ns=expert_ns.ctypes.data, misses=misses.ctypes.data,
         )  # fmt: skip
         done = self._native.replay(byref(self._tape.view), byref(setup), byref(self._stopped), byref(out))
         assert done >= 0, "the policy is known"

@@ -3,6 +3,7 @@
 #include <deque>
 #include <vector>
 
+#include "preload/predictor.h"
 #include "preload/storage.h"
 #include "recording/clock.h"
 
@@ -16,6 +17,24 @@ class VirtualClock : public Clock {
 
  private:
   int64_t time_ = 0;
+};
+
+// A predictor that takes time to predict a layer.
+class Timed : public Predictor {
+ public:
+  Timed(Predictor* predictor, int64_t ns, VirtualClock* clock) : predictor_(predictor), ns_(ns), clock_(clock) {}
+
+  void begin_request() override { predictor_->begin_request(); }
+  void routed(int layer, const int32_t* experts, int count, bool prefill) override { predictor_->routed(layer, experts, count, prefill); }
+  bool predict(int layer, int ahead, float* odds) override {
+    clock_->pass(ns_);
+    return predictor_->predict(layer, ahead, odds);
+  }
+
+ private:
+  Predictor* predictor_;
+  int64_t ns_;
+  VirtualClock* clock_;
 };
 
 // What reads cost, in ns and bytes/s. Latencies of the reads in flight overlap, transfers do not (the loader's Pace); `wake` passes until a

@@ -238,6 +238,17 @@ def test_time_passes_as_the_costs_say(routing: Routing, lanes: int, latency: flo
     assert (told.ns, told.stall_ns) == clocked(routing, room, costs)
 
 
+def test_predicting_takes_its_time() -> None:
+    routing = make_routing(lengths=[40], layers=4, experts=8, top_k=2)
+    took = []
+    for each in (0, 1000):
+        costs = Costs(Device("d", "D", 1e15, 0, 8), 500, 700, {4: 300}, 4, wake_ns=0, predict_ns=each)
+        predictor = Transition(*routing.shape, routing.top_k, learning=True)
+        took.append(ran(uniform(routing, costs), Cell(8 * SIZE, "lru", predictor, depth=3, width=4, balanced=False)))
+    assert took[0].uses == took[1].uses and took[0].stall_ns == took[1].stall_ns == 0
+    assert took[1].ns - took[0].ns == 1000 * 3 * routing.tokens * routing.layers
+
+
 def test_reading_ahead_hides_reads_behind_computing() -> None:
     routing = make_routing(lengths=[200], layers=4, experts=8, top_k=2)
     slow = Costs(Device("d", "D", 1e9, 1e-6, 8), 5_000, 700, {4: 300}, 4, 50)

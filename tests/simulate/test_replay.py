@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import EngineError
-from engine.events import ACCESS, Outcome, Phase, Ready
+from engine.events import ACCESS, Outcome, Phase, Ready, SpanKind
 from engine.preload.device import Device
 from engine.preload.predictor import About, trace_hash
 from engine.preload.transition import Transition
@@ -109,6 +109,21 @@ def test_a_budget_under_one_layers_need_is_refused_and_a_stopped_replay_is_none(
     assert replay.run(Cell(4 * SIZE, "lru")) is None
 
 
+def check_predicting(recording: Recording, costs: Costs, depth: int) -> None:
+    """What a session's predictions took is told apart from a token's other costs."""
+    tokens, spans = recording.tokens.rows(), recording.spans.rows()
+    decoded = np.flatnonzero(tokens["phase"] == Phase.DECODE)
+    predicting = spans[(spans["kind"] == SpanKind.PREDICT) & np.isin(spans["token"], decoded)]
+    rest = tokens["head"][decoded] + tokens["sampling"][decoded] + tokens["framework"][decoded]
+    took = predicting["duration"].sum() / len(decoded)
+    assert 0 < costs.token_ns == pytest.approx(rest.mean() - took, abs=1)
+    if len(predicting):
+        assert recording.model is not None and len(predicting) == len(decoded) * recording.model.layers
+        assert costs.predict_ns == pytest.approx(predicting["duration"].mean() / depth, abs=1)
+    else:
+        assert costs.predict_ns == Costs.predict_ns and recording.effective["predictor"] == "none"
+
+
 @pytest.mark.parametrize("eviction", ["default", "edgemoe", "lru", "lfu"])
 @pytest.mark.parametrize("ahead", [False, True])
 def test_the_engine_hits_and_misses_exactly_as_replayed(eviction: str, ahead: bool, store: Store, tmp_path: Path) -> None:
@@ -136,6 +151,7 @@ def test_the_engine_hits_and_misses_exactly_as_replayed(eviction: str, ahead: bo
     learned = Transition.load(tmp_path / Transition.file, spec.layers, spec.experts, spec.top_k) if ahead else None
     told = replay.run(Cell(session.budget.granted, eviction, learned, depth=2, width=3, balanced=False))
     assert told is not None and told.tokens == 58
+    check_predicting(recording, replay.costs, depth=2)
     assert told.uses[Outcome.HIT] == (decoded["outcome"] == Outcome.HIT).sum() > 0
     assert sum(told.uses.values()) == len(decoded)
     if not ahead:

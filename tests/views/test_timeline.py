@@ -333,15 +333,16 @@ def test_shared_experts_and_bookkeeping_are_work_of_the_token_loop(native):
     native.canvas.fold()
     native.tick()
     picture, table = native.canvas.picture, native.recording.tokens
-    for kind in (SpanKind.SHARED, SpanKind.ACCOUNT):
+    for kind in (SpanKind.SHARED, SpanKind.ACCOUNT, SpanKind.PREDICT):
         span = longest(spans_of(native, 40, kind))
         at = place(native, span)
         assert native.canvas.slice_at(at).span == span
         assert native.canvas.slice_at(QPointF(at.x(), lane_of(native, "layer", int(span["layer"])).top + 3)).span == span
         codes = picture._rows(picture._codes, picture.lanes.index(lane_of(native, "compute")))
         assert (codes[:, round(at.x() - LEFT)] == code("compute", SHADE_OF[kind])).all()
-        assert told(native.recording, span).startswith({7: "Shared experts or dense layer: layer", 8: "The engine's own book"}[kind])
-    accounted = sum(spans_of(native, 40, SpanKind.ACCOUNT)["duration"].tolist())
+        words = {7: "Shared experts or dense layer: layer", 8: "The engine's own book", 9: "Predicting"}
+        assert told(native.recording, span).startswith(words[kind])
+    accounted = sum(sum(spans_of(native, 40, kind)["duration"].tolist()) for kind in (SpanKind.ACCOUNT, SpanKind.PREDICT))
     assert 0 < accounted < table.column("framework", 40, 41)[0]
     assert native.totals.work[40, :, FRAMEWORK].sum() == accounted
 
