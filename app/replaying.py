@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from app.demo import resolve_model
 from engine.errors import EngineError
@@ -19,6 +20,7 @@ from engine.recording.recording import Recording
 from engine.residency import DEFAULT
 from engine.settings import parse_size
 from engine.simulate.cost import Costs, assumed, calibrated
+from engine.simulate.live import resident_before
 from engine.simulate.replay import Records, Replay
 from engine.simulate.routing import Routing
 from engine.simulate.traces import is_session, open_session, read_routing, routing_of
@@ -35,13 +37,15 @@ _DEVICE = "nvme"
 @dataclass(frozen=True)
 class Subject:
     """``replay`` is of a sample of ``whole``, or the same. ``heard`` is the routing of other requests; ``predictors`` those that the model
-    has. ``assumed``: nobody measured the costs."""
+    has. ``assumed``: nobody measured the costs. ``initial`` are the experts that a session began with; a sample begins with none.
+    """
 
     replay: Replay
     whole: Replay
     heard: Routing | None
     predictors: dict[str, Learned]
     assumed: bool
+    initial: npt.NDArray[np.int32]
 
     def plain(self) -> dict[str, Any]:
         routing, records, costs = self.replay.routing, self.replay.records, self.replay.costs
@@ -51,6 +55,7 @@ class Subject:
             "layers": routing.layers, "experts": routing.expert_count, "top_k": routing.top_k, "default": DEFAULT,
             "full_bytes": records.full, "least_budget_bytes": records.least(routing.top_k),
             "cycle_bytes": records.cycle(routing.shape, routing.top_k), "assumed": self.assumed,
+            "initial_experts": len(self.initial),
             "costs": {
                 "layer_ns": costs.layer_ns, "token_ns": costs.token_ns, "predict_ns": costs.predict_ns,
                 "expert_ns": costs.expert_ns, "wake_ns": costs.wake_ns,
@@ -86,7 +91,8 @@ def subject_of(args: argparse.Namespace) -> Subject:
         whole = Replay(routing, records, costs)
         sample = routing if args.sample == 0 else routing.sample(args.sample)
         replay = whole if sample is routing else Replay(sample, records, costs)
-        return Subject(replay, whole, heard, _predictors(args, store) if store else {}, measured is None)
+        initial = resident_before(recording) if recording and replay is whole else np.empty(0, np.int32)
+        return Subject(replay, whole, heard, _predictors(args, store) if store else {}, measured is None, initial)
 
 
 def _store(args: argparse.Namespace, routing: Routing) -> Store:

@@ -32,7 +32,8 @@ _EPILOG = """\
 A row for every budget with every policy and every predictor. Hits, and misses by cause (never loaded before, evicted since, others read
 ahead instead, read ahead too late), are shares of the experts used. recall: of the k experts predicted for a layer, how many it chose;
 covered: of what would have been missed, how much was read ahead in time; MB/token: read on demand and ahead; least: what any policy would
-have to read on demand, also of records of different sizes, were parts of records to be kept. Budgets begin empty. Long routings are
+have to read on demand, also of records of different sizes, were parts of records to be kept. Budgets begin empty,
+or with what a session began with. Long routings are
 sampled; LRU's hits, misses and bytes without a predictor are of all tokens even so, where records are of one size. --json counts them."""
 
 
@@ -84,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
     subject = subject_of(args)
     settings = _settings(args, subject)
     keep = Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False)) / "predictors"
-    sweep = Sweep(subject.replay, subject.heard, subject.predictors, args.preload_depth, args.preload_width, keep, subject.whole)
+    sweep = Sweep(
+        subject.replay, subject.heard, subject.predictors, args.preload_depth, args.preload_width, keep, subject.whole, subject.initial,
+    )  # fmt: skip
     # Not as an exception: it would be raised in what the native training calls, and be lost there.
     previous = signal.signal(signal.SIGINT, lambda *_: sweep.stop())
     try:
@@ -148,10 +151,11 @@ def _table(about: dict[str, Any]) -> str:
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (titles, *rows)]
     costs = about["costs"]
     experts = ", ".join(f"{ns / 1e6:.3g} ms an expert at {bits} bits" for bits, ns in costs["expert_ns"].items())
+    begun = f"; as many of {about['initial_experts']} experts as fit are in memory to begin with" if about["initial_experts"] else ""
     drawn = f" drawn from {about['tokens_of']:,} of {about['requests_of']:,} (--sample 0: all)" if about["sampled"] else ""
     return "\n".join([
         f"{about['tokens']:,} tokens of {about['requests']:,} requests{drawn}, {about['layers']} layers × {about['experts']} experts, top "
-        f"{about['top_k']}; default is {about['default']}",
+        f"{about['top_k']}; default is {about['default']}{begun}",
         f"Costs {'assumed (--session tells them)' if about['assumed'] else 'of the session'}: {costs['layer_ns'] / 1e6:.3g} ms a layer and "
         f"{costs['token_ns'] / 1e6:.3g} ms a token without experts, {experts}, {costs['predict_ns'] / 1e3:.3g} µs to predict a layer; "
         f"{costs['device']} reads {costs['bandwidth'] / 1e6:,.0f} MB/s after {costs['latency_s'] * 1e3:.3g} ms",

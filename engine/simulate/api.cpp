@@ -55,8 +55,8 @@ int32_t edgemoe_lru_hits(const TapeView* view, int64_t* out, const int32_t* stop
 }
 
 // See bound.h.
-int64_t edgemoe_least_bytes(const TapeView* view, const int64_t* bytes, int64_t budget, const int32_t* stopped) {
-  return least_bytes(tape_of(*view), bytes, budget, stopped);
+int64_t edgemoe_least_bytes(const TapeView* view, const int64_t* bytes, int64_t budget, const int32_t* initial, int32_t count, const int32_t* stopped) {
+  return least_bytes(tape_of(*view), bytes, budget, {initial, initial + count}, stopped);
 }
 
 // What `policy` learns from a routing; null where `stopped` was set, or there is no such policy.

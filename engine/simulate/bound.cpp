@@ -41,20 +41,24 @@ class Furthest {
 
 }  // namespace
 
-int64_t least_bytes(const Tape& tape, const int64_t* bytes, int64_t budget, const volatile int32_t* stopped) {
+int64_t least_bytes(const Tape& tape, const int64_t* bytes, int64_t budget, const std::vector<int32_t>& initial, const volatile int32_t* stopped) {
   Nexts nexts(tape, true);
   std::vector<int64_t> held(size_t(tape.shape.count())), due(size_t(tape.shape.count()));
   Furthest furthest(held, due);
   int64_t room = budget, read = 0;
+  const auto hold = [&](int32_t expert, int64_t next) {
+    const size_t e = size_t(expert);
+    const int64_t kept = next == Nexts::kNever ? 0 : bytes[e];
+    room += held[e] - kept;
+    held[e] = kept;
+    due[e] = next;
+    if (kept > 0) furthest.add(expert);
+  };
+  for (int32_t expert : initial) hold(expert, nexts.first()[size_t(expert)]);
   const bool whole = each_visit(tape, [] {}, [&](int32_t, Phase phase, int, const std::vector<Use>& uses) {
     for (const Use& use : uses) {
-      const size_t e = size_t(use.expert);
-      if (phase == DECODE) read += bytes[e] - held[e];
-      due[e] = nexts.next();
-      const int64_t kept = due[e] == Nexts::kNever ? 0 : bytes[e];
-      room += held[e] - kept;
-      held[e] = kept;
-      if (kept > 0) furthest.add(use.expert);
+      if (phase == DECODE) read += bytes[use.expert] - held[size_t(use.expert)];
+      hold(use.expert, nexts.next());
     }
     while (room < 0) {
       int64_t& part = held[size_t(furthest.top())];

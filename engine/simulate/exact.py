@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.simulate.replay import LruHits, Replay
 
 _LRU = "lru"
+Experts = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,12 @@ class LruCounts:
 
 
 class Exact:
-    """Computed once, in the threads of ``pool``, of a trace that is ``replay``'s. ``lru`` says whether LRU is asked for."""
+    """Computed once, in the threads of ``pool``, of a trace that is ``replay``'s, by budget and who is resident to begin with. ``lru`` says
+    whether LRU is asked for."""
 
-    def __init__(self, pool: Executor, replay: Replay, budgets: Iterable[int], lru: bool) -> None:
+    def __init__(self, pool: Executor, replay: Replay, budgets: Mapping[int, Experts], lru: bool) -> None:
         self.replay = replay
-        self._least = {budget: pool.submit(replay.least_mb_per_token, budget) for budget in budgets}
+        self._least = {budget: pool.submit(replay.least_mb_per_token, budget, initial) for budget, initial in budgets.items()}
         self._lru: Future[LruHits] | None = pool.submit(replay.lru_hits) if lru else None
 
     def least_mb_per_token(self, budget: int) -> float:

@@ -6,12 +6,15 @@ S MoE layers, E experts a layer, k experts a token.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.errors import EngineError
-from engine.events import Phase
+from engine.events import Phase, Residency
 from engine.recording.recording import Recording
 from engine.simulate.routing import NONE, Routing, Uses, no_uses
 
+_NO_MODEL = "This session has no model, so that there is no routing; record a request first"
+Numbers = npt.NDArray[np.int32]
 _STRIDE = 1 << 18  # rows of accesses looked at in one go
 
 
@@ -38,7 +41,7 @@ class LiveRouting:
     def _recorded(self) -> tuple[str, int]:
         model = self.recording.model
         if model is None:
-            raise EngineError("This session has no model, so that there is no routing; record a request first")
+            raise EngineError(_NO_MODEL)
         return model.model_hash, self.recording.loaded
 
     def _begin(self) -> None:
@@ -106,6 +109,25 @@ def routing_of(recording: Recording) -> Routing:
         EngineError: no model was recorded.
     """
     return LiveRouting(recording).follow()
+
+
+def resident_before(recording: Recording) -> Numbers:
+    """Numbers of the experts that were in memory before the first pass of the model that a recording ended with, in the order of loading.
+
+    Raises:
+        EngineError: no model was recorded.
+    """
+    if recording.model is None:
+        raise EngineError(_NO_MODEL)
+    layers, experts = recording.model.layers, recording.model.experts
+    changes, first = recording.residency, recording.residency.search("time", recording.loaded)
+    rows = changes.rows(first, first + 4 * layers * experts)  # each was asked for, and came or did not
+    rows = rows[np.logical_and.accumulate(rows["token"] < 0)]
+    known = (rows["layer"] >= 0) & (rows["layer"] < layers) & (rows["expert"] >= 0) & (rows["expert"] < experts)
+    filled = rows[known & (rows["state"] == Residency.RESIDENT)]
+    numbers = filled["layer"].astype(np.int32) * experts + filled["expert"]
+    first_come: Numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
+    return first_come
 
 
 def _grown(array: np.ndarray, length: int, fill: int) -> np.ndarray:

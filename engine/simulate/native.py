@@ -68,7 +68,7 @@ def native() -> SimpleNamespace:
         "lesson_new": (c_void_p, (tape, c_char_p, stopped)),
         "lesson_free": (None, (c_void_p,)),
         "lru_hits": (c_int32, (tape, c_void_p, stopped)),
-        "least_bytes": (c_int64, (tape, c_void_p, c_int64, stopped)),
+        "least_bytes": (c_int64, (tape, c_void_p, c_int64, c_void_p, c_int32, stopped)),
     })  # fmt: skip
     told = [functions.replay_size(i) for i in range(3)]
     assert told == [*map(sizeof, (TapeView, SetupView, OutcomesView))], "structs differ from the library's"

@@ -218,14 +218,20 @@ class Replay:
             self._done += out.tokens
         return _replayed(out, misses) if done else None
 
-    def least_mb_per_token(self, budget: int) -> float:
-        """What any policy must read on demand at the least (bound.h), in MB a decoded token.
+    def fitting(self, experts: npt.NDArray[np.int32], budget: int) -> npt.NDArray[np.int32]:
+        """The first of these experts, as many as a budget holds."""
+        return experts[np.cumsum(self.records.sizes[experts]) <= budget]
+
+    def least_mb_per_token(self, budget: int, initial: npt.NDArray[np.int32] | None = None) -> float:
+        """What any policy must read on demand at the least (bound.h), in MB a decoded token, ``initial`` being resident to begin with.
 
         Raises:
             Cancelled: ``stop`` was called.
         """
-        sizes = self.records.sizes
-        read = self._native.least_bytes(byref(self._tape.view), sizes.ctypes.data, budget, byref(self._stopped))
+        sizes, held = self.records.sizes, np.ascontiguousarray([] if initial is None else initial, np.int32)
+        read = self._native.least_bytes(
+            byref(self._tape.view), sizes.ctypes.data, budget, held.ctypes.data, len(held), byref(self._stopped)
+        )  # fmt: skip
         if read < 0:
             raise Cancelled
         return float(read / max(1, self.routing.tokens) / 1e6)

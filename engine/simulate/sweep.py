@@ -78,19 +78,19 @@ class Row:
 class Sweep:
     """``heard`` is the routing of other requests, which policies and predictors learn from before; ``predictors`` are trained already. A
     predictor that is neither learns as it goes, where it can. What is trained is kept in the folder ``keep``, where there is one. ``whole``
-    is what ``replay`` is a sample of, if it is one.
+    is what ``replay`` is a sample of, if it is one. As many of the ``initial`` experts as a budget holds are resident to begin with.
     """
 
     def __init__(
         self, replay: Replay, heard: Routing | None = None, predictors: dict[str, Learned] | None = None, depth: int = 4, width: int = 0,
-        keep: Path | None = None, whole: Replay | None = None,
+        keep: Path | None = None, whole: Replay | None = None, initial: npt.NDArray[np.int32] | None = None,
     ) -> None:  # fmt: skip
         self._replay, self._heard, self._depth, self._width = replay, heard, depth, width
         self._expected = _odds(heard) if heard is not None else None
         self._lessons: dict[str, Lesson | None] = {}
         self._predictors = dict(predictors or {})
         self._keep, self._stopped = keep, False
-        self._whole = whole or replay
+        self._whole, self._initial = whole or replay, np.empty(0, np.int32) if initial is None else initial
 
     def stop(self) -> None:
         """End what is running, from another thread or a signal: ``rows`` raises Cancelled."""
@@ -112,8 +112,9 @@ class Sweep:
         total = len(settings) * self._replay.routing.tokens
         with ThreadPoolExecutor(THREADS) as pool:
             of_all = [setting for setting in settings if self._told_of_all(setting)]
-            sample = Exact(pool, self._replay, {s.budget_bytes for s in settings if s not in of_all}, False)
-            whole = Exact(pool, self._whole, {s.budget_bytes for s in of_all}, bool(of_all))
+            budgets = {s.budget_bytes: self._replay.fitting(self._initial, s.budget_bytes) for s in settings if s not in of_all}
+            sample = Exact(pool, self._replay, budgets, False)
+            whole = Exact(pool, self._whole, {s.budget_bytes: np.empty(0, np.int32) for s in of_all}, bool(of_all))
             futures = [pool.submit(self._row, setting, whole if setting in of_all else sample) for setting in settings]
             try:
                 while wait(futures, _LOOK, FIRST_EXCEPTION).not_done and not any(f.done() and f.exception() for f in futures):
@@ -172,7 +173,8 @@ class Sweep:
             learned = Transition(*self._replay.routing.shape, self._replay.routing.top_k, learning=True)
         told = self._replay.run(Cell(
             setting.budget_bytes, setting.eviction, learned, setting.predictor == ORACLE_PREDICTOR, self._depth, self._width,
-            expected=self._expected, lesson=self._lessons.get(setting.eviction),
+            initial=self._replay.fitting(self._initial, setting.budget_bytes), expected=self._expected,
+            lesson=self._lessons.get(setting.eviction),
         ))  # fmt: skip
         if told is None:
             raise Cancelled

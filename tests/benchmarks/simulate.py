@@ -2,9 +2,10 @@
 
     python tests/benchmarks/simulate.py [--routing FILE] [--tokens 200000] [--budget 25%] [--policies lru,forecast,oracle]
 
-The trace is made of the requests of FILE, drawn with replacement. Without: of gpt-oss-20b's, where they lie beside the project, else of
-requests drawn with its habits. Each policy replays the sample that `simulate` takes by default, and then all; LRU's hits of all, and the
-least that any policy must read, also come from one pass over it.
+The trace is made of the requests of FILE, drawn with replacement, or is FILE's own with --tokens 0; policies that learn gain from requests
+that come again. Without FILE: gpt-oss-20b's, where they lie beside the project, else requests drawn with its habits. Each policy replays
+the sample that `simulate` takes by default, and then all; LRU's hits of all, and the least that any policy must read, come from one pass
+as well.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--policies", default=",".join((*POLICIES, ORACLE)))
     args = parser.parse_args()
     source = args.routing or (GPT_OSS if GPT_OSS.is_file() else None)
-    routing = repeated(read_routing(source), args.tokens) if source else drawn(args.tokens)
+    routing = repeated(read_routing(source), args.tokens) if source else drawn(args.tokens or 200_000)
     whole, sample = replay_of(routing), replay_of(routing.sample())
     budget = parse_budget(args.budget, whole.records.full, whole.records.least(routing.top_k))
     print(f"{source.name if source else 'drawn'}: {routing.tokens:,} tokens of {routing.requests} requests, {routing.layers} layers x "
@@ -59,7 +60,9 @@ def main() -> None:
 
 
 def repeated(source: Routing, tokens: int) -> Routing:
-    """Requests of a routing, drawn with replacement, of about so many tokens."""
+    """Requests of a routing, drawn with replacement, of about so many tokens; 0: as they are."""
+    if not tokens:
+        return source
     count = max(1, round(tokens * source.requests / source.tokens))
     return source.take(np.random.default_rng(0).integers(0, source.requests, count))
 

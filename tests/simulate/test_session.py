@@ -14,13 +14,19 @@ import numpy as np
 import pytest
 
 from app.demo import PROJECT
+from engine.events import Outcome, Phase, Ready
 from engine.preload.predictor import About
 from engine.preload.transition import Transition
+from engine.recording.recording import Recording
+from engine.residency.usage import Usage
+from engine.session import Session
+from engine.simulate.live import resident_before
 from engine.simulate.traces import routing_of, write_routing
 from engine.store import Store
+from engine.warm import fill
 from main import main
 from tests.factory import RECORD_BYTES, make_recording
-from tests.session.conftest import store
+from tests.session.conftest import generate, store
 from tests.simulate.cases import make_routing
 
 __all__ = ["store"]
@@ -63,6 +69,31 @@ def test_a_session_tells_sizes_costs_and_device(tmp_path: Path, capsys: pytest.C
     same = simulated(capsys, "--routing", tmp_path / "r.npz", *words)
     assert same["rows"] == told["rows"][:3]
     assert "is stored at 2, 4, 8, 16 bits" in refusal(capsys, "--routing", session, "--bits", 3)
+
+
+def test_a_replay_begins_with_what_the_session_began_with(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    usage = Usage.open(store, tmp_path)
+    usage.counts = np.random.default_rng(3).permutation(len(usage.counts)) + 1.0
+    recording = Recording(tmp_path / "warm.edgemoe")
+    values = {"budget": "50%", "eviction": "lru", "predictor": "none", "max_tokens": 30, "ignore_eos": True}
+    session = Session(store, values, emit=recording.append)
+    recording.append(Ready(0, session.info(), session.values, session.effective(), session.budget))
+    fill(session, usage, lambda done, total: None)
+    generate(session)
+    session.close()
+    recording.flush()
+    began = resident_before(recording).tolist()
+    room = session.budget.granted // store.record_bytes(4)
+    assert set(began) == set(np.argsort(-usage.counts)[:room].tolist()) and len(began) == room
+    decoded = recording.accesses.rows()
+    decoded = decoded[decoded["phase"] == Phase.DECODE]
+    recording.close()
+    words = ("--routing", tmp_path / "warm.edgemoe", "--eviction", "lru,oracle", "--budget")
+    told = simulated(capsys, *words, f"50%,{store.record_bytes(4) * (room - 5)}")
+    assert told["initial_experts"] == room
+    assert told["rows"][0]["hit_rate"] == (decoded["outcome"] == Outcome.HIT).mean()
+    assert all(row["mb_per_token"] >= row["least_mb_per_token"] for row in told["rows"])
+    assert not simulated(capsys, *words, "50%", "--sample", 10)["initial_experts"], "other requests had gone before"
 
 
 def test_a_model_tells_sizes_plan_and_predictors(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
