@@ -184,7 +184,8 @@ class Replay:
         """
         if eviction == ORACLE:
             return None
-        handle = self._native.lesson_new(byref(Tape(heard).view), policy_name(eviction).encode(), byref(self._stopped))
+        tape = Tape(heard)  # named, so that it lives until all is learned
+        handle = self._native.lesson_new(byref(tape.view), policy_name(eviction).encode(), byref(self._stopped))
         if not handle:
             raise Cancelled
         return Lesson(handle)

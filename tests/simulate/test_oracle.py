@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from functools import cache
 from itertools import combinations, product
@@ -18,6 +19,7 @@ from engine.preload.device import Device
 from engine.preload.path import Path
 from engine.preload.transition import Transition
 from engine.simulate.cost import Costs
+from engine.simulate.native import Tape
 from engine.simulate.replay import ORACLE, POLICIES, Cell, Records, Replay, Replayed
 from engine.simulate.routing import NONE, Routing
 from tests.simulate.cases import make_routing
@@ -306,6 +308,25 @@ def test_lessons_change_policies_that_learn_alone() -> None:
         lesson = replay.learn(policy, heard)
         with_it, without = ran(replay, Cell(8 * SIZE, policy, lesson=lesson)), ran(replay, Cell(8 * SIZE, policy))
         assert (with_it.uses == without.uses) == (policy != "forecast")
+
+
+def test_a_routing_heard_lives_until_it_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    replay, made = uniform(make_routing()), list[weakref.ref[Tape]]()
+
+    class Watched(Tape):
+        def __init__(self, routing: Routing) -> None:
+            super().__init__(routing)
+            made.append(weakref.ref(self))
+
+    learn = replay._native.lesson_new
+
+    def lesson_new(*args: object) -> object:
+        assert made[-1]() is not None, "what the view points to is gone"
+        return learn(*args)
+
+    monkeypatch.setattr("engine.simulate.replay.Tape", Watched)
+    monkeypatch.setattr(replay._native, "lesson_new", lesson_new)
+    assert replay.learn("forecast", make_routing(lengths=[50] * 40)) is not None and made
 
 
 @pytest.mark.parametrize("kind", [Path, Transition])
