@@ -36,13 +36,15 @@ _DEVICE = "nvme"
 
 @dataclass(frozen=True)
 class Subject:
-    """``replay`` is of a sample of ``whole``, or the same. ``heard`` is the routing of other requests; ``predictors`` those that the model
-    has. ``assumed``: nobody measured the costs. ``initial`` are the experts that a session began with; a sample begins with none.
+    """``replay`` is of a sample of ``whole``, or the same. ``heard`` is the routing of other requests, ``listened`` the sample of it that
+    policies learn from; ``predictors`` those that the model has. ``assumed``: nobody measured the costs. ``initial`` are the experts that a
+    session began with; a sample begins with none.
     """
 
     replay: Replay
     whole: Replay
     heard: Routing | None
+    listened: Routing | None
     predictors: dict[str, Learned]
     assumed: bool
     initial: npt.NDArray[np.int32]
@@ -55,7 +57,7 @@ class Subject:
             "layers": routing.layers, "experts": routing.expert_count, "top_k": routing.top_k, "default": DEFAULT,
             "full_bytes": records.full, "least_budget_bytes": records.least(routing.top_k),
             "cycle_bytes": records.cycle(routing.shape, routing.top_k), "assumed": self.assumed,
-            "initial_experts": len(self.initial),
+            "listened_tokens": self.listened.tokens if self.listened else 0, "initial_experts": len(self.initial),
             "costs": {
                 "layer_ns": costs.layer_ns, "token_ns": costs.token_ns, "predict_ns": costs.predict_ns,
                 "expert_ns": costs.expert_ns, "wake_ns": costs.wake_ns,
@@ -89,10 +91,10 @@ def subject_of(args: argparse.Namespace) -> Subject:
         records = _records(args, routing, store, recording)
         costs = _costs(args, records, measured)
         whole = Replay(routing, records, costs)
-        sample = routing if args.sample == 0 else routing.sample(args.sample)
+        sample, listened = (r.sample(args.sample) if r and args.sample != 0 else r for r in (routing, heard))
         replay = whole if sample is routing else Replay(sample, records, costs)
         initial = resident_before(recording) if recording and replay is whole else np.empty(0, np.int32)
-        return Subject(replay, whole, heard, _predictors(args, store) if store else {}, measured is None, initial)
+        return Subject(replay, whole, heard, listened, _predictors(args, store) if store else {}, measured is None, initial)
 
 
 def _store(args: argparse.Namespace, routing: Routing) -> Store:

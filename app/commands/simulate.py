@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
     )  # fmt: skip
     add = parser.add_argument
     add("--routing", type=Path, required=True, metavar="FILE", help="a session, an .npz or a .parquet of routing")
-    add("--train", type=Path, metavar="FILE", help="routing of other requests, which predictors and policies learn from before")
+    add("--train", type=Path, metavar="FILE", help="other requests to learn from before: predictors of all, policies of a sample")
     add("--budget", default="10%,25%,50%", metavar="LIST", help="sizes, shares of all experts, or least (default %(default)s)")
     add("--eviction", default="lru,default,oracle", metavar="LIST",
         help="policies; default is the one that measured best, oracle Belady's (default %(default)s)")  # fmt: skip
@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     keep = Path(platformdirs.user_cache_dir("edgemoe-studio", appauthor=False)) / "predictors"
     sweep = Sweep(
         subject.replay, subject.heard, subject.predictors, args.preload_depth, args.preload_width, keep, subject.whole, subject.initial,
+        subject.listened,
     )  # fmt: skip
     # Not as an exception: it would be raised in what the native training calls, and be lost there.
     previous = signal.signal(signal.SIGINT, lambda *_: sweep.stop())

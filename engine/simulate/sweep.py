@@ -76,16 +76,19 @@ class Row:
 
 
 class Sweep:
-    """``heard`` is the routing of other requests, which policies and predictors learn from before; ``predictors`` are trained already. A
-    predictor that is neither learns as it goes, where it can. What is trained is kept in the folder ``keep``, where there is one. ``whole``
-    is what ``replay`` is a sample of, if it is one. As many of the ``initial`` experts as a budget holds are resident to begin with.
+    """``heard`` is the routing of other requests: predictors learn from it before, policies from ``listened``, a part of it, or from all;
+    ``predictors`` are trained already. A predictor that is neither learns as it goes, where it can. What is trained is kept in the folder
+    ``keep``, where there is one. ``whole`` is what ``replay`` is a sample of, if it is one. As many of the ``initial`` experts as a budget
+    holds are resident to begin with.
     """
 
     def __init__(
         self, replay: Replay, heard: Routing | None = None, predictors: dict[str, Learned] | None = None, depth: int = 4, width: int = 0,
         keep: Path | None = None, whole: Replay | None = None, initial: npt.NDArray[np.int32] | None = None,
+        listened: Routing | None = None,
     ) -> None:  # fmt: skip
         self._replay, self._heard, self._depth, self._width = replay, heard, depth, width
+        self._listened = listened or heard
         self._expected = _odds(heard) if heard is not None else None
         self._lessons: dict[str, Lesson | None] = {}
         self._predictors = dict(predictors or {})
@@ -127,7 +130,7 @@ class Sweep:
 
     def _learn(self, settings: list[Setting], report: Report) -> None:
         """Have predictors and policies learn what they can from the other requests."""
-        if self._heard is None:
+        if self._heard is None or self._listened is None:
             return
         for name in dict.fromkeys(setting.predictor for setting in settings):
             if name in KINDS and name not in self._predictors:
@@ -135,7 +138,7 @@ class Sweep:
         names = list(dict.fromkeys(setting.eviction for setting in settings))
         for number, name in enumerate(names):
             report("policies listen", number, len(names), "policies")
-            self._lessons[name] = self._replay.learn(name, self._heard)
+            self._lessons[name] = self._replay.learn(name, self._listened)
 
     def _trained(self, name: str, report: Report) -> Learned:
         """What was learned from the same requests before, or is learned now."""

@@ -138,6 +138,7 @@ def test_other_requests_are_learned_from_once(tmp_path: Path, capsys: pytest.Cap
         assert a["recall_at_k"] == pytest.approx(b["recall_at_k"], abs=0.01)
     kept[1].write_bytes(b"damaged")
     assert simulated(capsys, *words)["rows"] == first["rows"]
+    assert first["listened_tokens"] == 300 and simulated(capsys, *words, "--sample", 100)["listened_tokens"] == 90
     assert "is of another model: 2 layers of 8 experts, top 2, instead of 4 layers" in refusal(
         capsys, "--routing", tmp_path / "judged.npz", "--train", tmp_path / "other.npz"
     )
