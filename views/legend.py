@@ -8,7 +8,9 @@ from PySide6.QtCore import QRect, QSize, Qt
 from PySide6.QtGui import QColor, QHelpEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from engine.recording.preloads import Fate
 from views.fonts import smaller
+from views.textures import swatch
 from views.theme import Theme
 
 SWATCH = 9
@@ -24,6 +26,7 @@ class Entry:
     widest: str = "000.0 ms"
     line: bool = False
     help: str = ""
+    fate: Fate | None = None  # draws a read ahead of that fate
 
 
 class Legend(QWidget):
@@ -98,7 +101,10 @@ class Legend(QWidget):
             x, middle = place.left(), place.center().y()
             if entry.color:
                 thick = 3 if entry.line else SWATCH
-                painter.fillRect(x, middle - thick // 2, SWATCH, thick, QColor(getattr(self.theme, entry.color)))
+                if entry.fate is None:
+                    painter.fillRect(x, middle - thick // 2, SWATCH, thick, QColor(getattr(self.theme, entry.color)))
+                else:
+                    painter.drawImage(x, middle - SWATCH // 2, swatch(self.theme, entry.fate, SWATCH, self.devicePixelRatioF()))
                 x += SWATCH + 5
             painter.setPen(QColor(self.theme.muted))
             width = metrics.horizontalAdvance(entry.name)

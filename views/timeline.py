@@ -6,6 +6,7 @@ from PySide6.QtCore import QPointF, QSize, Qt, Slot
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
+from engine.recording.preloads import Preloads
 from engine.recording.recording import Recording
 from views.colors import mix, readable
 from views.plotitems import Band
@@ -67,7 +68,7 @@ class TimelinePanel(TimePanel):
         self, recording: Recording, selection: Selection, settings: TuningModel, theme: Theme, parent: QWidget | None = None
     ) -> None:
         super().__init__(recording, selection, settings, theme, parent)
-        self.spans, self.totals = SpanCache(), SpanTotals()
+        self.spans, self.totals, self.preloads = SpanCache(), SpanTotals(), Preloads()
         self._inside = False  # the pointer is over the canvas
         self.build()
         self._style()
@@ -99,6 +100,7 @@ class TimelinePanel(TimePanel):
         top.setContentsMargins(8, 4, 8, 3)
         top.setSpacing(2)
         top.addLayout(head)
+        top.addWidget(self.stats.ahead)
         top.addWidget(self.stats.work)
         foot = QHBoxLayout()
         foot.setContentsMargins(8, 2, 8, 3)
@@ -135,7 +137,7 @@ class TimelinePanel(TimePanel):
     def reset(self) -> None:
         super().reset()
         self.spans.forget()
-        self.totals = SpanTotals()
+        self.totals, self.preloads = SpanTotals(), Preloads()
         self.canvas.pointed = self.canvas.picture = None
         self.canvas.lanes.first = 0
 
@@ -148,7 +150,8 @@ class TimelinePanel(TimePanel):
         layers = recording.grid.shape[0]
         if layers != self.totals.layers:
             self.totals = SpanTotals(layers)
-        if not self.totals.catch_up(recording):
+        caught_up = [sums.catch_up(recording) for sums in (self.totals, self.preloads)]
+        if not all(caught_up):
             self._note_change()  # the rest with the next tick
         self.follow.setChecked(self.selection.view is None)
         self.canvas.marks = [(mark.time, mark.short) for mark in self.marks()]
@@ -157,9 +160,9 @@ class TimelinePanel(TimePanel):
         picture = Picture(recording, self.canvas.lanes.shown, window, int(self.canvas.span * self.canvas.ratio), self.canvas.ratio)
         if self._count(picture.low, picture.high) <= MOST_SPANS:
             self.spans.show(recording, window)
-            picture.draw_spans(self.spans.rows)
+            picture.draw_spans(self.spans.rows, self.preloads)
         else:
-            picture.draw_totals(self.totals)
+            picture.draw_totals(self.totals, self.preloads)
         self.canvas.show_picture(picture, window, self._lit())
         self._figures.offer(self.range() or window)
 
@@ -226,7 +229,7 @@ class TimelinePanel(TimePanel):
     def _tell(self) -> None:
         pointed, token = self.canvas.pointed, self.selection.hover_token
         if pointed is not None and pointed.span is not None:
-            text = told(self.recording, pointed.span)
+            text = told(self.recording, pointed.span, self.preloads)
         elif token is not None and token < len(self.recording.tokens):
             text = token_told(self.recording, token)
         else:
@@ -235,7 +238,7 @@ class TimelinePanel(TimePanel):
 
     @Slot(object)
     def _show_figures(self, scope: object) -> None:
-        self.stats.show_scope(self.recording, self.totals, scope, selected=scope == self.range())  # type: ignore[arg-type]
+        self.stats.show_scope(self.recording, self.totals, self.preloads, scope, selected=scope == self.range())  # type: ignore[arg-type]
 
     @Slot()
     def _left(self) -> None:

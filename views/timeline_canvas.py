@@ -15,7 +15,7 @@ from views.plotitems import Band, draw_marks
 from views.theme import Theme
 from views.timeaxis import Window, second_ticks
 from views.timeline_picture import Picture, Slice
-from views.timeline_shades import code, inks
+from views.timeline_shades import code, inks, plates
 from views.timeline_text import names, token_names
 
 LEFT, RIGHT = AXIS + 3, 10  # px beside the lanes: as beside the charts with their margins, so that time lines up
@@ -44,7 +44,7 @@ class TimelineCanvas(QWidget):
         self.marked: tuple[int, int] | None = None  # expert whose slices are framed
         self.lit: tuple[int, int] | None = None  # expert beside whose slices all others recede
         self._image = QImage()
-        self._texts: list[tuple[QRectF, str, QColor]] = []
+        self._texts: list[tuple[QRectF, str, QColor, str]] = []
         self._widths: dict[str, int] = {}
         self._small = QFont(self.font())
         self._small.setPointSizeF(max(7.0, self.font().pointSizeF() - 1))
@@ -110,9 +110,9 @@ class TimelineCanvas(QWidget):
         self.lit = lit
         self.update()
 
-    def _fitting(self, picture: Picture) -> Iterator[tuple[QRectF, str, QColor]]:
-        """The texts that fit into their slices, with a colour that can be read on them."""
-        ratio, colors = self.ratio, [QColor(ink) for ink in inks(self.theme)]
+    def _fitting(self, picture: Picture) -> Iterator[tuple[QRectF, str, QColor, str]]:
+        """The texts that fit into their slices, with a colour that can be read on them, and that of their plate or nothing."""
+        ratio, colors, under = self.ratio, [QColor(ink) for ink in inks(self.theme)], plates(self.theme)
         for found, x0, x1, shade in picture.texts():
             if found.lane.height < TEXT_LANE:
                 continue
@@ -121,7 +121,8 @@ class TimelineCanvas(QWidget):
             text = next((text for text in choices if self._width(text) <= room), None)
             if text is not None:
                 rect = QRectF(LEFT + x0 / ratio, found.lane.top, (x1 - x0) / ratio - 1, found.lane.height - 1)
-                yield rect, text, colors[code(found.lane.kind, shade) - 1]
+                ink = code(found.lane.kind, shade) - 1
+                yield rect, text, colors[ink], under[ink]
 
     def _width(self, text: str) -> int:
         width = self._widths.get(text)
@@ -151,8 +152,11 @@ class TimelineCanvas(QWidget):
         self._paint_axis(painter, area)
         image = self._image
         painter.drawImage(QRectF(LEFT, top, image.width() / self.ratio, image.height() / self.ratio), image, QRectF(image.rect()))
-        for rect, text, ink in self._texts:
+        for rect, text, ink, plate in self._texts:
             if self.lit is None or rect.top() == top:  # on receding slices no ink can be read; those of tokens stay
+                if plate:
+                    room = min(rect.width(), self._width(text) + 4.0)
+                    painter.fillRect(QRectF(rect.center().x() - room / 2, rect.top() + 1, room, rect.height() - 2), QColor(plate))
                 painter.setPen(ink)
                 painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, text)
         self._paint_headers(painter)

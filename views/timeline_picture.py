@@ -11,13 +11,28 @@ from dataclasses import dataclass
 import numpy as np
 from PySide6.QtGui import QImage
 
-from engine.events import SPAN, Phase, SpanKind
+from engine.events import SPAN, Outcome, Phase, SpanKind
+from engine.recording.preloads import Fate, Preloads
 from engine.recording.recording import Recording
 from views.lanes import Lane
 from views.spantotals import SpanTotals
+from views.textures import receding
 from views.theme import Theme
 from views.timeaxis import Window, rows_within, token_ends
-from views.timeline_shades import DIMMED, FRAMEWORK, READ, SHADE_OF, SHADES, averaged, bins, code, coverage, palette, snapped, stacked
+from views.timeline_shades import (
+    DIMMED,
+    FATED,
+    FRAMEWORK,
+    SHADE_OF,
+    SHADES,
+    averaged,
+    bins,
+    code,
+    coverage,
+    palette,
+    snapped,
+    stacked,
+)
 
 READABLE = 18  # px: no text in a slice below
 SMALL = 2  # px: where slices below take most of the compute lane, it tells what each token's time went to, not when
@@ -60,6 +75,7 @@ class Picture:
         self._ends = token_ends(recording, self.low, self.high)
         self.rows = np.empty(0, SPAN)
         self.detailed = False
+        self._ahead = False  # something was read ahead
         self._tops = [round((lane.top - self.lanes[0].top) * ratio) for lane in self.lanes]
         self._talls = [max(1, round((lane.height - 1) * ratio)) for lane in self.lanes]  # a point is left to the line below
         self._codes = np.zeros((self._tops[-1] + self._talls[-1], self.width), np.uint8)
@@ -70,16 +86,17 @@ class Picture:
 
     # --- drawing -------------------------------------------------------------------------------------------------------
 
-    def draw_spans(self, rows: np.ndarray) -> None:
-        """Every span as itself; where many share a pixel, its column is shared among them."""
+    def draw_spans(self, rows: np.ndarray, preloads: Preloads) -> None:
+        """Every span as itself, read ahead by its fate; where many share a pixel, its column is shared among them."""
         self.detailed = True
         x0, x1 = self.x_of(rows["start"]), self.x_of(rows["start"] + rows["duration"])
         inside = np.flatnonzero((x1 >= 0) & (x0 <= self.width))
         self.rows = rows.take(inside)  # faster by far than an index for structured rows
         self._lane, self._source = self._placed()
         kind = self.rows["kind"]
-        self._shade = np.where(kind == SpanKind.READ, self.rows["outcome"], SHADE_OF[kind])[self._source]
         self._x0, self._x1 = x0[inside[self._source]], x1[inside[self._source]]
+        shade, wanted = self._fated(np.where(kind == SpanKind.READ, self.rows["outcome"], SHADE_OF[kind]), preloads)
+        self._shade, self._wanted = shade[self._source], np.clip(wanted[self._source], self._x0, self._x1)
         covered = self._covered(slice(None))
         tokens, compute = self._number("tokens"), self._number("compute")
         left, right = snapped(self.x_of(self._starts), self.x_of(self._ends))
@@ -93,8 +110,9 @@ class Picture:
         self._stack(covered)
         self._part(self._lane[self._single], self._x0[self._single], self._x1[self._single])
         self._part(np.full(len(left), tokens), left, right)
+        self._texture(self._codes)
 
-    def draw_totals(self, totals: SpanTotals) -> None:
+    def draw_totals(self, totals: SpanTotals, preloads: Preloads) -> None:
         """Each token's time shared by kind, neighbours together where a token is below a pixel."""
         table = self.recording.tokens
         begins, owner = bins(self.x_of(self._starts), self.x_of(self._ends), self.width)
@@ -106,7 +124,7 @@ class Picture:
         parts = np.zeros((len(begins) + 1, len(self.lanes), SHADES))  # one more bin, for where there is no token
         layers = [lane.index + 1 for lane in self.lanes if lane.kind == "layer"]
         work = binned(self._some(totals.work[:, layers[0] : layers[-1] + 1])) if layers else None
-        reads = binned(self._some(totals.reads[:, : totals.slots]))
+        reads = binned(self._reads(totals, preloads))
         for number, lane in enumerate(self.lanes):
             match lane.kind:
                 case "tokens":
@@ -121,6 +139,7 @@ class Picture:
             whole = values.sum(axis=1) if lane.kind == "layer" else binned(duration)
             parts[:-1, number, : values.shape[1]] = values / np.maximum(whole, 1)[:, None]
         self._stack(parts.transpose(1, 2, 0)[:, :, owner])
+        self._texture(self._codes)
 
     def paint(self, theme: Theme, lit: tuple[int, int] | None) -> QImage:
         """All lanes, from the top of the first to the bottom of the last; with ``lit``, all but that expert's slices recede."""
@@ -129,10 +148,11 @@ class Picture:
             marked = self._covered(self._of(lit)) > 0
             codes = codes.copy()
             below = codes[self._talls[0] :]  # the tokens stay as they are
-            below[below > 0] += DIMMED
+            below[below > 0] |= DIMMED
             for number, lane in enumerate(self.lanes):
                 columns = np.flatnonzero(marked[number].any(axis=0))
                 self._rows(codes, number)[:, columns] = code(lane.kind, marked[number][:, columns].argmax(axis=0))
+            self._texture(codes)
         height, width = codes.shape
         image = QImage(codes.tobytes(), width, height, width, QImage.Format.Format_Indexed8)
         image.setColorTable(palette(theme))
@@ -190,11 +210,25 @@ class Picture:
                 of_slot[lane.index] = number
         work = np.flatnonzero(kind != SpanKind.READ)
         parts = [(np.full(len(work), self._number("compute")), work), (of_layer[layer[work]], work)]
-        reads = np.flatnonzero((kind == SpanKind.READ) & (self.rows["outcome"] < len(READ)))
+        reads = np.flatnonzero((kind == SpanKind.READ) & (self.rows["outcome"] < len(Outcome)))
         parts.append((of_slot[slot[reads]], reads))
         lane, source = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         shown = lane >= 0
         return lane[shown], source[shown]
+
+    def _fated(self, shade: np.ndarray, preloads: Preloads) -> tuple[np.ndarray, np.ndarray]:
+        """Shades of ``rows`` with those read ahead by their fate, and where each of these was wanted, px; infinity for all others."""
+        wanted = np.full(len(self.rows), np.inf)
+        ahead = np.flatnonzero((self.rows["kind"] == SpanKind.READ) & (self.rows["outcome"] == Outcome.PRELOADED))
+        self._ahead = len(ahead) > 0
+        if self._ahead:
+            found = preloads.find(self.rows.take(ahead))
+            known = found >= 0
+            told = preloads.rows.take(found[known])
+            shade[ahead] = FATED + Fate.PENDING
+            shade[ahead[known]] = FATED + told["fate"]
+            wanted[ahead[known]] = np.where(told["fate"] == Fate.JOINED, self.x_of(told["settled"]), np.inf)
+        return shade, wanted
 
     def _crowded(self, number: int) -> bool:
         """Whether most of what the slices of a lane take goes to those too small to be told apart."""
@@ -218,8 +252,14 @@ class Picture:
 
     def _covered(self, picked: slice | np.ndarray) -> np.ndarray:
         """How much of each pixel the picked slices cover, [G, SHADES, W]."""
-        x0, x1 = snapped(self._x0[picked], self._x1[picked])
-        covered = coverage(self._lane[picked] * SHADES + self._shade[picked], x0, x1, len(self.lanes) * SHADES, self.width)
+        lane, shade, (x0, x1) = self._lane[picked], self._shade[picked], snapped(self._x0[picked], self._x1[picked])
+        joined = np.flatnonzero(shade == FATED + Fate.JOINED)
+        if len(joined):  # from the moment it was wanted on it is a read on demand like any other
+            wanted, end = np.clip(np.round(self._wanted[picked][joined]), x0[joined], x1[joined]), x1[joined]
+            x1[joined] = wanted
+            lane, shade = np.append(lane, lane[joined]), np.append(shade, np.full(len(joined), Outcome.LATE))
+            x0, x1 = np.append(x0, wanted), np.append(x1, end)
+        covered = coverage(lane * SHADES + shade, x0, x1, len(self.lanes) * SHADES, self.width)
         return covered.reshape(len(self.lanes), SHADES, self.width)
 
     def _part(self, lane: np.ndarray, x0: np.ndarray, x1: np.ndarray) -> None:
@@ -228,6 +268,26 @@ class Picture:
         large = (x1 - x0 >= SEPARATE) & (last >= 0) & (last < self.width)
         for number, column in zip(lane[large].tolist(), last[large].tolist(), strict=True):
             self._rows(self._codes, number)[:, column] = 0
+
+    def _texture(self, codes: np.ndarray) -> None:
+        """What was read ahead looks like its fate, not only by colour."""
+        for number, lane in enumerate(self.lanes):
+            if lane.kind == "slot" and self._ahead:
+                rows = self._rows(codes, number)
+                sides = self._sides(number)
+                for fate in Fate:
+                    recedes = (rows == code("slot", FATED + fate)) & receding(fate, *rows.shape, self.ratio, sides)
+                    rows |= recedes.view(np.uint8) * np.uint8(DIMMED)
+
+    def _sides(self, number: int) -> np.ndarray:
+        """The columns at which an outline of a lane ends, [W]."""
+        sides = np.zeros(self.width, bool)
+        if self.detailed:
+            mine = (self._lane == number) & (self._shade == FATED + Fate.WASTED) & (self._x1 - self._x0 >= SEPARATE)
+            x0, x1 = (np.round(edge[mine]).astype(np.int64) for edge in (self._x0, self._x1))
+            edges = np.concatenate([x0, x1 - 2])
+            sides[edges[(edges >= 0) & (edges < self.width)]] = True
+        return sides
 
     def _of(self, expert: tuple[int, int] | None) -> np.ndarray:
         """The slices of an expert."""
@@ -241,6 +301,13 @@ class Picture:
         attention, *others = (self.recording.tokens.column(name, self.low, self.high) for name in PARTS)
         shared = self._some(totals.shared)
         return np.stack([attention - shared, shared, *others], axis=1)
+
+    def _reads(self, totals: SpanTotals, preloads: Preloads) -> np.ndarray:
+        """ns of each token by I/O slot and shade, [tokens, slots, FATED + fates]: what is not settled is pending."""
+        reads, fates = self._some(totals.reads[:, : totals.slots]), self._some(preloads.time[:, : totals.slots])
+        self._ahead = bool(reads[..., Outcome.PRELOADED].any())
+        pending = np.maximum(0, reads[..., Outcome.PRELOADED] - fates.sum(axis=-1))
+        return np.concatenate([reads[..., :FATED], pending[..., None], fates[..., Fate.USED :]], axis=-1)
 
     def _some(self, sums: np.ndarray) -> np.ndarray:
         """Rows of the totals for the tokens shown; zeros for those not counted yet."""

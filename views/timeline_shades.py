@@ -11,7 +11,9 @@ from functools import lru_cache
 import numpy as np
 
 from engine.events import Outcome, SpanKind
+from engine.recording.preloads import Fate
 from views.colors import argb, mix, readable
+from views.textures import AHEAD, DIM
 from views.theme import Theme
 
 KINDS = (
@@ -19,15 +21,15 @@ KINDS = (
 )  # fmt: skip
 """Work of the token loop by shade; what no span names of a pass looks like the last."""
 WORK = ("attention", "shared", "router", "compute", "stall", "head", "head", "framework")  # role by shade
-READ = ("hit", "first_touch", "capacity", "mispredicted", "late", "preloaded")  # by Outcome
-SHADES = len(WORK)
-FRAMEWORK = SHADES - 1
+READ = ("hit", "first_touch", "capacity", "mispredicted", "late")  # by Outcome, where it was demanded
+FATED = len(READ)  # shade of the first fate
+SHADES = max(len(WORK), len(READ) + len(AHEAD))
+FRAMEWORK = len(WORK) - 1
 SHADE_OF = np.full(256, FRAMEWORK)  # by SpanKind, those of later versions too
-SHADE_OF[list(KINDS)] = np.arange(SHADES)
-DIM = 0.28  # share of the colour over the base where it recedes
-DIMMED = 32  # from a code to that of its receding colour
+SHADE_OF[list(KINDS)] = np.arange(len(KINDS))
+DIMMED = 32  # from a code to that of its receding colour: one bit, which no other code has
 
-_FIRST = {"compute": 1, "layer": 1, "slot": 1 + len(WORK), "tokens": 1 + len(WORK) + len(READ)}
+_FIRST = {"compute": 1, "layer": 1, "slot": 1 + len(WORK), "tokens": 1 + len(WORK) + len(READ) + len(AHEAD)}
 
 
 def code(kind: str, shade: int | np.ndarray) -> int | np.ndarray:
@@ -39,13 +41,23 @@ def code(kind: str, shade: int | np.ndarray) -> int | np.ndarray:
 def colors(theme: Theme) -> tuple[str, ...]:
     """The colour of every code but 0, in order."""
     tokens = mix(theme.base, theme.text, 0.34), mix(theme.base, theme.accent, 0.42)  # by Phase
-    return tuple(getattr(theme, role) for role in (*WORK, *READ)) + tokens
+    return tuple(getattr(theme, role) for role in (*WORK, *READ, *AHEAD)) + tokens
 
 
 @lru_cache(maxsize=4)
 def inks(theme: Theme) -> tuple[str, ...]:
-    """What can be read on each of ``colors``."""
-    return tuple(readable(color) for color in colors(theme))
+    """What can be read on each of ``colors``, or on its plate."""
+    return tuple(readable(plate or color) for color, plate in zip(colors(theme), plates(theme), strict=True))
+
+
+@lru_cache(maxsize=4)
+def plates(theme: Theme) -> tuple[str, ...]:
+    """What lies under a text on each of ``colors``, where a texture would make it hard to read; else empty."""
+    out = [""] * len(colors(theme))
+    for fate, role in enumerate(AHEAD):
+        color = getattr(theme, role)
+        out[code("slot", FATED + fate) - 1] = color if fate in (Fate.USED, Fate.JOINED) else mix(theme.base, color, DIM)  # type: ignore[call-overload]
+    return tuple(out)
 
 
 def palette(theme: Theme) -> list[int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 from PySide6.QtCore import QObject
 
+from engine.recording.preloads import Fate, Preloads
 from engine.recording.recording import Recording
 from engine.recording.statistics import Statistics, summarize
 from views.legend import Entry, Legend
 from views.spantotals import SpanTotals
+from views.textures import AHEAD as ROLES
 from views.theme import Theme
 from views.timeaxis import Window, rows_within
 from views.units import format_duration, format_read
@@ -21,11 +24,21 @@ FIGURES = (
     Entry("capacity", "capacity", "0000", help="Reads of experts that had been evicted"),
 )  # fmt: skip
 AHEAD = (
-    Entry("read ahead", "hit", "00.0 MB", help="Bytes of experts read before the router asked for them, and used"),
     Entry("mispredicted", "mispredicted", "0000", help="Reads of experts that the predictor did not foresee"),
-    Entry("late", "late", "0000", help="Reads that were begun ahead, but not in time"),
+    Entry("late", "late", "0000", help="Uses that came before what was read ahead for them was there: joined where its read had begun, "
+          "else read on demand"),
 )
 """Told from the first time on that there are any."""
+FATES = (
+    Entry("read ahead", "", "00000", help="Reads that began before a router asked for their expert, by what became of them"),
+    *(Entry(name, ROLES[fate], "00000", help=text, fate=fate) for fate, name, text in (
+        (Fate.USED, "used", "Hatched: it was there when a router chose its expert"),
+        (Fate.JOINED, "joined", "Hatched until its expert was wanted, full from then on: it was under way, and was waited for"),
+        (Fate.WASTED, "wasted", "Outlined: it was let go without a use"),
+        (Fate.PENDING, "pending", "Dotted: it is held, or under way, and not used yet"),
+    )),
+)  # fmt: skip
+"""A line of its own, once anything was read ahead."""
 SHARED = "shared"
 WORK = (
     ("attention", "attention", ("attention",), "Attention and what else is attributed to it"),
@@ -40,41 +53,49 @@ WORK = (
 """Name, theme role, columns of ``tokens``, help; shares are of the time of all passes. SHARED is told where there is any."""
 
 
-NOTHING = "0 B"
-
-
 class TimelineStats(QObject):
-    """Two legends that read out: ``figures`` with the reads by cause, ``work`` with the share of each kind."""
+    """Legends that read out: ``figures`` with the reads by cause, ``ahead`` with those read ahead by their fate, ``work`` with the share of
+    each kind."""
 
     def __init__(self, theme: Theme, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._shares = tuple(Entry(name, role, "0%", help=f"{text}; share of the tokens' time") for name, role, _, text in WORK)
-        self.figures, self.work = Legend(theme, FIGURES), Legend(theme)
+        self.figures, self.ahead, self.work = Legend(theme, FIGURES), Legend(theme), Legend(theme)
 
     def restyle(self, theme: Theme) -> None:
-        for legend in (self.figures, self.work):
+        for legend in (self.figures, self.ahead, self.work):
             legend.restyle(theme)
 
-    def show_scope(self, recording: Recording, totals: SpanTotals, window: Window, selected: bool) -> None:
+    def show_scope(self, recording: Recording, totals: SpanTotals, preloads: Preloads, window: Window, selected: bool) -> None:
         """Write the figures of a window, ns."""
         told = figures(summarize(recording, window[0] + 1, window[1] - 1), window, selected)
         shown = self.figures.entries
-        self.figures.set_entries((*FIGURES, *(entry for entry in AHEAD if told[entry.name] not in ("0", NOTHING) or entry in shown)))
+        self.figures.set_entries((*FIGURES, *(entry for entry in AHEAD if told[entry.name] != "0" or entry in shown)))
         self.figures.set_values(told)
+        fates = count_fates(preloads, window)
+        self.ahead.set_entries(FATES if len(preloads) else ())
+        self.ahead.set_values({FATES[0].name: str(sum(fates))} | {entry.name: str(fates[entry.fate]) for entry in FATES[1:]})
         self.work.set_entries(tuple(entry for entry in self._shares if entry.name != SHARED or totals.shared.any()))
         self.work.set_values({name: f"{share:.0%}" for name, share in work_shares(recording, totals, window).items()})
 
 
 def figures(told: Statistics, window: Window, selected: bool) -> dict[str, str]:
-    """Values by the names of FIGURES and AHEAD."""
+    """Values by the names of FIGURES, and of AHEAD what statistics tell."""
     read = told.demand_bytes + told.preload_useful_bytes + told.preload_wasted_bytes
     count = f"{told.tokens} token{'s' * (told.tokens != 1)}"
     return {
         "": f"{'range' if selected else 'in view'}: {count}, {format_duration(window[1] - window[0])}",
         "read": format_read(read), "I/O busy": f"{told.io_s / told.seconds:.0%}" if told.seconds else "–",
         "first touch": str(told.first_touch), "capacity": str(told.capacity), "mispredicted": str(told.mispredicted),
-        "late": str(told.late), "read ahead": format_read(told.preload_useful_bytes),
+        "late": str(told.late),
     }  # fmt: skip
+
+
+def count_fates(preloads: Preloads, window: Window) -> list[int]:
+    """How many of the reads ahead that went on within a window came to each Fate."""
+    rows = preloads.rows[: np.searchsorted(preloads.rows["asked"], window[1])]
+    seen = (rows["duration"] >= 0) & (rows["start"] < window[1]) & (rows["start"] + rows["duration"] > window[0])
+    return np.bincount(rows["fate"][seen], minlength=len(Fate)).tolist()
 
 
 def work_shares(recording: Recording, totals: SpanTotals, window: Window) -> dict[str, float]:

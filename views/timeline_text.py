@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.events import MISSES, Phase, SpanKind
+from engine.events import MISSES, Outcome, Phase, SpanKind
+from engine.recording.preloads import Fate, Preloads
 from engine.recording.recording import Recording
 from views.grid_shades import OUTCOMES
 from views.timeline_shades import outcome_of
@@ -48,8 +49,8 @@ def token_names(recording: Recording, token: int) -> tuple[str, ...]:
     return text, text[:4] + "…", text[:2] + "…", text[:2]
 
 
-def told(recording: Recording, span: np.void) -> str:
-    """One line about a span."""
+def told(recording: Recording, span: np.void, preloads: Preloads) -> str:
+    """One line about a span, of ``preloads`` what became of it where it was read ahead."""
     kind, layer, expert = int(span["kind"]), int(span["layer"]), int(span["expert"])
     name = TOLD.get(kind, NAMES.get(kind, "other").capitalize())
     where = ", ".join([f"layer {layer}"] * (layer >= 0) + [f"expert {expert}"] * (expert >= 0))
@@ -62,10 +63,26 @@ def told(recording: Recording, span: np.void) -> str:
     if kind == SpanKind.READ and span["duration"] > 0:
         parts.append(f"{span['bytes'] / span['duration'] * 1e3:.0f} MB/s")
     if (outcome := outcome_of(kind, span["outcome"])) is not None:
-        parts.append(OUTCOMES[outcome][1] if outcome else "read ahead")
+        parts.append(_came(span, preloads) if outcome == Outcome.PRELOADED else OUTCOMES[outcome][1] if outcome else "read ahead")
     token = int(span["token"])
     parts.append(f"token {token}{_quoted(recording, token)}" if token >= 0 else "warm start")
     return " · ".join(parts)
+
+
+def _came(span: np.void, preloads: Preloads) -> str:
+    """What became of a read ahead."""
+    found = int(preloads.find(np.array([span]))[0])
+    read = preloads.rows[found] if found >= 0 else None
+    if read is None or read["fate"] == Fate.PENDING:
+        return "read ahead, not used yet"
+    after = int(read["settled"] - read["start"] - read["duration"])
+    gap = format_duration(abs(after))
+    match read["fate"]:
+        case Fate.USED:
+            return f"read ahead {gap} before it was used by token {read['user']}"
+        case Fate.JOINED:
+            return f"read ahead, joined: wanted {gap} before it was there by token {read['user']}"
+    return f"read ahead, never used: let go {gap} later"
 
 
 def token_told(recording: Recording, token: int) -> str:

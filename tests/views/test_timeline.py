@@ -185,7 +185,7 @@ def test_what_is_pointed_at_is_told(panel, recording, qtbot):
     panel.tick()
     assert panel.selection.hover_token == 10
     assert panel.selection.hover_expert == (span["layer"], span["expert"])
-    assert panel.line.full == told(recording, span)
+    assert panel.line.full == told(recording, span, panel.preloads)
     for part in (f"layer {span['layer']}, expert {span['expert']}", "4 bit", "110 kB", "MB/s", "first touch", "token 10"):
         assert part in panel.line.full
     panel.navigator.leave()
@@ -341,7 +341,7 @@ def test_shared_experts_and_bookkeeping_are_work_of_the_token_loop(native):
         codes = picture._rows(picture._codes, picture.lanes.index(lane_of(native, "compute")))
         assert (codes[:, round(at.x() - LEFT)] == code("compute", SHADE_OF[kind])).all()
         words = {7: "Shared experts or dense layer: layer", 8: "The engine's own book", 9: "Predicting"}
-        assert told(native.recording, span).startswith(words[kind])
+        assert told(native.recording, span, native.preloads).startswith(words[kind])
     accounted = sum(sum(spans_of(native, 40, kind)["duration"].tolist()) for kind in (SpanKind.ACCOUNT, SpanKind.PREDICT))
     assert 0 < accounted < table.column("framework", 40, 41)[0]
     assert native.totals.work[40, :, FRAMEWORK].sum() == accounted
@@ -374,7 +374,7 @@ def test_reads_that_filled_the_buffer_belong_to_no_token(panel):
     at = place(panel, row[0])
     found = panel.canvas.slice_at(at)
     assert found.token is None and found.expert == (2, 7)
-    assert told(panel.recording, found.span).endswith("read ahead · warm start")
+    assert told(panel.recording, found.span, panel.preloads).endswith("read ahead · warm start")
     panel.hover_at(at)
     assert panel.selection.hover_token is None and panel.selection.hover_expert == (2, 7)
     panel.click_at(at)
