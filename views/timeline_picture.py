@@ -274,20 +274,20 @@ class Picture:
         for number, lane in enumerate(self.lanes):
             if lane.kind == "slot" and self._ahead:
                 rows = self._rows(codes, number)
-                sides = self._sides(number)
                 for fate in Fate:
-                    recedes = (rows == code("slot", FATED + fate)) & receding(fate, *rows.shape, self.ratio, sides)
+                    recedes = (rows == code("slot", FATED + fate)) & receding(fate, *rows.shape, self.ratio)
+                    if fate == Fate.WASTED:
+                        recedes[:, self._sides(number)] = False
                     rows |= recedes.view(np.uint8) * np.uint8(DIMMED)
 
     def _sides(self, number: int) -> np.ndarray:
-        """The columns at which an outline of a lane ends, [W]."""
-        sides = np.zeros(self.width, bool)
-        if self.detailed:
-            mine = (self._lane == number) & (self._shade == FATED + Fate.WASTED) & (self._x1 - self._x0 >= SEPARATE)
-            x0, x1 = (np.round(edge[mine]).astype(np.int64) for edge in (self._x0, self._x1))
-            edges = np.concatenate([x0, x1 - 2])
-            sides[edges[(edges >= 0) & (edges < self.width)]] = True
-        return sides
+        """The columns at which outlines of a lane begin and end."""
+        if not self.detailed:
+            return np.empty(0, np.int64)
+        mine = np.flatnonzero((self._lane == number) & (self._shade == FATED + Fate.WASTED))
+        mine = mine[self._x1[mine] - self._x0[mine] >= SEPARATE]
+        sides = np.concatenate([np.round(self._x0[mine]), np.round(self._x1[mine]) - 2]).astype(np.int64)
+        return sides[(sides >= 0) & (sides < self.width)]
 
     def _of(self, expert: tuple[int, int] | None) -> np.ndarray:
         """The slices of an expert."""

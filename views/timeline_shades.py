@@ -60,6 +60,7 @@ def plates(theme: Theme) -> tuple[str, ...]:
     return tuple(out)
 
 
+@lru_cache(maxsize=4)
 def palette(theme: Theme) -> list[int]:
     """0xAARRGGBB by code, then the same receding into the base."""
     full = [0, *(argb(color) for color in colors(theme))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 from PySide6.QtCore import QObject
 
@@ -23,11 +25,7 @@ FIGURES = (
     Entry("first touch", "first_touch", "0000", help="Reads of experts that were never in memory before"),
     Entry("capacity", "capacity", "0000", help="Reads of experts that had been evicted"),
 )  # fmt: skip
-AHEAD = (
-    Entry("mispredicted", "mispredicted", "0000", help="Reads of experts that the predictor did not foresee"),
-    Entry("late", "late", "0000", help="Uses that came before what was read ahead for them was there: joined where its read had begun, "
-          "else read on demand"),
-)
+MISPREDICTED = Entry("mispredicted", "mispredicted", "0000", help="Reads of experts that the predictor did not foresee")
 """Told from the first time on that there are any."""
 FATES = (
     Entry("read ahead", "", "00000", help="Reads that began before a router asked for their expert, by what became of them"),
@@ -69,8 +67,8 @@ class TimelineStats(QObject):
     def show_scope(self, recording: Recording, totals: SpanTotals, preloads: Preloads, window: Window, selected: bool) -> None:
         """Write the figures of a window, ns."""
         told = figures(summarize(recording, window[0] + 1, window[1] - 1), window, selected)
-        shown = self.figures.entries
-        self.figures.set_entries((*FIGURES, *(entry for entry in AHEAD if told[entry.name] != "0" or entry in shown)))
+        if told[MISPREDICTED.name] != "0":
+            self.figures.set_entries((*FIGURES, MISPREDICTED))
         self.figures.set_values(told)
         fates = count_fates(preloads, window)
         self.ahead.set_entries(FATES if len(preloads) else ())
@@ -80,20 +78,19 @@ class TimelineStats(QObject):
 
 
 def figures(told: Statistics, window: Window, selected: bool) -> dict[str, str]:
-    """Values by the names of FIGURES, and of AHEAD what statistics tell."""
+    """Values by the names of FIGURES and of MISPREDICTED."""
     read = told.demand_bytes + told.preload_useful_bytes + told.preload_wasted_bytes
     count = f"{told.tokens} token{'s' * (told.tokens != 1)}"
     return {
         "": f"{'range' if selected else 'in view'}: {count}, {format_duration(window[1] - window[0])}",
         "read": format_read(read), "I/O busy": f"{told.io_s / told.seconds:.0%}" if told.seconds else "–",
         "first touch": str(told.first_touch), "capacity": str(told.capacity), "mispredicted": str(told.mispredicted),
-        "late": str(told.late),
     }  # fmt: skip
 
 
 def count_fates(preloads: Preloads, window: Window) -> list[int]:
     """How many of the reads ahead that went on within a window came to each Fate."""
-    rows = preloads.rows[: np.searchsorted(preloads.rows["asked"], window[1])]
+    rows = preloads.rows[: bisect_left(preloads.rows["asked"], window[1])]
     seen = (rows["duration"] >= 0) & (rows["start"] < window[1]) & (rows["start"] + rows["duration"] > window[0])
     return np.bincount(rows["fate"][seen], minlength=len(Fate)).tolist()
 

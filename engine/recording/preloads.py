@@ -5,6 +5,7 @@ N reads ahead, from being asked for to being settled; an expert's key is its lay
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from enum import IntEnum
 
 import numpy as np
@@ -52,6 +53,11 @@ def settle(preloads: np.ndarray, changes: np.ndarray, uses: np.ndarray) -> np.nd
 def key_of(rows: np.ndarray) -> np.ndarray:
     """Layer and expert of structured rows in one number, [n]."""
     return rows["layer"].astype(np.int64) << 16 | rows["expert"].astype(np.int64) & 0xFFFF
+
+
+def _place(start: np.ndarray, lane: np.ndarray) -> np.ndarray:
+    """A number for each read: no lane begins two at once."""
+    return np.asarray(start << 8 | lane)
 
 
 def _first_after(key: np.ndarray, time: np.ndarray, event_key: np.ndarray, event_time: np.ndarray) -> np.ndarray:
@@ -104,16 +110,17 @@ class Preloads:
         out = np.full(len(spans), -1)
         ahead = np.flatnonzero((spans["kind"] == SpanKind.READ) & (spans["outcome"] == Outcome.PRELOADED))
         if len(ahead) and self._count:
-            spans = spans.take(ahead)
-            first, last = int(spans["start"].min()), int(spans["start"].max())
-            low = max(0, int(np.searchsorted(self.rows["asked"], first)) - _BEFORE)
-            high = int(np.searchsorted(self.rows["asked"], last, "right"))
-            known = low + np.flatnonzero(self.rows["duration"][low:high] >= 0)
-            # The one that begins right at the start of the span is the first after the ns before it.
-            found = _first_after(key_of(spans), spans["start"] - 1, key_of(self.rows[known]), self.rows["start"][known])
-            exact = np.flatnonzero(found >= 0)
-            exact = exact[self.rows["start"][known[found[exact]]] == spans["start"][exact]]
-            out[ahead[exact]] = known[found[exact]]
+            start, lane = spans["start"][ahead], spans["lane"][ahead]
+            first, last = int(start.min()), int(start.max())
+            low = max(0, bisect_left(self.rows["asked"], first) - _BEFORE)
+            rows = self.rows[low : bisect_right(self.rows["asked"], last)]
+            near = np.flatnonzero((rows["start"] >= first) & (rows["start"] <= last) & (rows["duration"] >= 0))
+            places = _place(rows["start"][near] - first, rows["lane"][near])
+            order = np.argsort(places)
+            mine = _place(start - first, lane)
+            at = np.minimum(np.searchsorted(places, mine, sorter=order), len(order) - 1)
+            if len(order):
+                out[ahead] = np.where(places[order[at]] == mine, low + near[order[at]], -1)
         return out
 
     def _take(self, changes: np.ndarray, uses: np.ndarray, spans: np.ndarray) -> None:
