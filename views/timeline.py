@@ -16,6 +16,7 @@ from views.spantotals import SpanTotals
 from views.theme import Theme
 from views.throttle import Throttle
 from views.timeaxis import Window, token_at, token_ends, token_window
+from views.timeline_arrows import Sought, arrows
 from views.timeline_canvas import TimelineCanvas
 from views.timeline_picture import Picture
 from views.timeline_stats import TimelineStats
@@ -182,6 +183,9 @@ class TimelinePanel(TimePanel):
         pinned = (picked.layer, picked.expert) if picked.layer is not None and picked.expert is not None else None
         self.canvas.bands, self.canvas.edges = bands, edges
         self.canvas.marked = self.selection.hover_expert or pinned
+        experts = tuple(expert for expert in (pinned, self._lit()) if expert is not None)
+        tokens = tuple(token for token in (picked.token, self.selection.hover_token) if token is not None)
+        self.canvas.arrows = arrows(self.canvas.picture, self.preloads, Sought(self.canvas.pointed, experts, tokens))
         if self.canvas.lit != (lit := self._lit()):
             self.canvas.light(lit)
         self.canvas.update()

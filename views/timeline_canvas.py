@@ -14,6 +14,8 @@ from views.plot import AXIS
 from views.plotitems import Band, draw_marks
 from views.theme import Theme
 from views.timeaxis import Window, second_ticks
+from views.timeline_arrows import Arrow
+from views.timeline_arrows import paint as paint_arrows
 from views.timeline_picture import Picture, Slice
 from views.timeline_shades import code, inks, plates
 from views.timeline_text import names, token_names
@@ -41,6 +43,7 @@ class TimelineCanvas(QWidget):
         self.edges: list[tuple[float, str]] = []  # ns and colour
         self.marks: list[tuple[int, str]] = []  # ns and text
         self.pointed: Slice | None = None
+        self.arrows: list[Arrow] = []
         self.marked: tuple[int, int] | None = None  # expert whose slices are framed
         self.lit: tuple[int, int] | None = None  # expert beside whose slices all others recede
         self._image = QImage()
@@ -155,13 +158,15 @@ class TimelineCanvas(QWidget):
         for rect, text, ink, plate in self._texts:
             if self.lit is None or rect.top() == top:  # on receding slices no ink can be read; those of tokens stay
                 if plate:
-                    room = min(rect.width(), self._width(text) + 4.0)
-                    painter.fillRect(QRectF(rect.center().x() - room / 2, rect.top() + 1, room, rect.height() - 2), QColor(plate))
+                    room, high = min(rect.width(), self._width(text) + 4.0), min(rect.height() - 2, self._metrics.height())
+                    painter.fillRect(QRectF(rect.center().x() - room / 2, rect.center().y() - high / 2, room, high), QColor(plate))
                 painter.setPen(ink)
                 painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, text)
         self._paint_headers(painter)
         painter.setClipRect(QRectF(LEFT, top - self._axis_height, self.span + 1, self.height()))
         self._paint_marked(painter)
+        if self.arrows:
+            paint_arrows(painter, self.arrows, theme, LEFT, self.ratio)
         for time, color in self.edges:
             self._upright(painter, self.x_of(time), top, bottom, color)
         if self.marks:

@@ -76,6 +76,7 @@ class Picture:
         self.rows = np.empty(0, SPAN)
         self.detailed = False
         self._ahead = False  # something was read ahead
+        self.ahead = np.empty((2, 0), np.int64)  # reads ahead: their places in ``rows`` and among those of ``Preloads``
         self._tops = [round((lane.top - self.lanes[0].top) * ratio) for lane in self.lanes]
         self._talls = [max(1, round((lane.height - 1) * ratio)) for lane in self.lanes]  # a point is left to the line below
         self._codes = np.zeros((self._tops[-1] + self._talls[-1], self.width), np.uint8)
@@ -224,6 +225,7 @@ class Picture:
         if self._ahead:
             found = preloads.find(self.rows.take(ahead))
             known = found >= 0
+            self.ahead = np.stack([ahead[known], found[known]])
             told = preloads.rows.take(found[known])
             shade[ahead] = FATED + Fate.PENDING
             shade[ahead[known]] = FATED + told["fate"]

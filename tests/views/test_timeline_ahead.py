@@ -18,6 +18,7 @@ from views.textures import receding, swatch
 from views.theme import Theme
 from views.timeaxis import token_window
 from views.timeline import TimelinePanel
+from views.timeline_arrows import MOST
 from views.timeline_canvas import LEFT
 from views.timeline_shades import DIMMED, FATED, code
 from views.timeline_text import told
@@ -151,3 +152,82 @@ def test_without_reading_ahead_no_line_tells_of_it(make_panel, recording):
     panel._figures.flush()
     assert panel.stats.ahead.entries == () and panel.stats.ahead.height() == 0
     assert panel.canvas.width() - LEFT > 0
+
+
+# --- arrows -------------------------------------------------------------------------------------------------------------
+
+
+def uses_of(panel: TimelinePanel, window: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """(slot, end of the read, start of the compute that used it first) of what was read ahead within a window, one by one."""
+    spans, out = panel.recording.spans.rows(), []
+    for row in panel.preloads.rows:
+        end = row["start"] + row["duration"]
+        if row["user"] >= 0 and end >= window[0] and row["start"] <= window[1]:
+            same = (spans["kind"] == SpanKind.EXPERT) & (spans["token"] == row["user"]) & (spans["layer"] == row["layer"])
+            out.append((int(row["lane"]), int(end), int(spans["start"][same & (spans["expert"] == row["expert"])].min())))
+    return sorted(out)
+
+
+def drawn(panel: TimelinePanel, strong: bool | None = None) -> list[tuple[int, float, float]]:
+    return sorted((a.slot.index, a.end, a.start) for a in panel.canvas.arrows if strong is None or a.strong is strong)
+
+
+def test_where_they_are_few_all_arrows_lead_to_the_first_use(panel, ahead):
+    window = token_window(ahead, 20)[0], token_window(ahead, 21)[1]
+    panel.selection.show(window)
+    panel.tick()
+    expected = uses_of(panel, window)
+    assert 3 < len(expected) <= MOST
+    inside = [(slot, end, start) for slot, end, start in expected if start < window[1]]
+    x_of, shown = panel.canvas.picture.x_of, [arrow for arrow in drawn(panel) if arrow[2] <= panel.canvas.picture.width]
+    for (slot, end, start), (lane, x0, x1) in zip(inside, shown, strict=True):
+        assert slot == lane and x0 == pytest.approx(float(x_of(end))) and x1 == pytest.approx(max(float(x_of(end)), float(x_of(start))))
+    assert drawn(panel, strong=True) == []
+    assert {arrow.lane.kind for arrow in panel.canvas.arrows} == {"compute"}
+    panel.canvas.fold()
+    panel.tick()
+    assert {arrow.lane.kind for arrow in panel.canvas.arrows} == {"layer"}
+
+
+def test_where_they_are_many_only_those_of_what_is_pointed_at(panel, ahead):
+    panel.selection.show((token_window(ahead, 10)[0], token_window(ahead, 50)[1]))
+    panel.tick()
+    assert len(uses_of(panel, panel.selection.view)) > MOST and drawn(panel) == []
+    used = panel.preloads.rows[panel.preloads.rows["user"] == 31]
+    panel.selection.hover(token=31)
+    panel.tick()
+    assert len(drawn(panel, strong=True)) == len(drawn(panel)) == len(used) > 0
+    panel.selection.hover()
+    panel.selection.pick(layer=int(used["layer"][0]), expert=int(used["expert"][0]))
+    panel.tick()
+    rows, (begin, end) = panel.preloads.rows, panel.selection.view
+    inside = (rows["start"] <= end) & (rows["start"] + rows["duration"] >= begin) & (rows["user"] >= 0)
+    assert len(drawn(panel)) == (inside & (rows["layer"] == used["layer"][0]) & (rows["expert"] == used["expert"][0])).sum()
+
+
+@pytest.mark.parametrize("kind", [SpanKind.READ, SpanKind.EXPERT])
+def test_a_slice_pointed_at_has_its_own_arrow(panel, ahead, kind, monkeypatch):
+    monkeypatch.setattr("views.timeline_arrows.MOST", 1)
+    row, span = read_of(panel, Fate.JOINED)  # in the token that it was read in
+    panel.selection.show(token_window(ahead, row["user"]))
+    panel.tick()
+    if kind == SpanKind.EXPERT:
+        spans = ahead.spans.rows()
+        same = (spans["kind"] == kind) & (spans["token"] == row["user"]) & (spans["layer"] == row["layer"])
+        span = spans[same & (spans["expert"] == row["expert"])][0]
+    name, number = ("slot", span["lane"]) if kind == SpanKind.READ else ("compute", 0)
+    lane = next(lane for lane in panel.canvas.lanes.shown if (lane.kind, lane.index) == (name, number))
+    panel.canvas.pointed = panel.canvas.slice_at(QPointF(panel.canvas.x_of(span["start"] + span["duration"] // 2), lane.top + 2))
+    assert panel.canvas.pointed.span == span
+    panel.point()
+    (arrow,) = panel.canvas.arrows
+    assert arrow.strong and arrow.slot.index == row["lane"]
+
+
+def test_arrows_are_painted(panel, ahead):
+    panel.selection.show((token_window(ahead, 20)[0], token_window(ahead, 21)[1]))
+    panel.tick()
+    plain = panel.canvas.grab().toImage()
+    assert panel.canvas.arrows
+    panel.canvas.arrows = []
+    assert panel.canvas.grab().toImage() != plain
