@@ -15,6 +15,7 @@ from views.theme import Theme
 from views.timeline_picture import Picture, Slice
 
 MOST = 40  # where there are more in sight, only those of what is pointed at or pinned are shown
+ASIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))  # px: a rim that sets them off from the slices
 HEAD, DEPTH = 4.0, 9.0  # px: size of the head, and how far it reaches into the lane
 
 
@@ -97,21 +98,19 @@ def paint(painter: QPainter, shown: list[Arrow], theme: Theme, left: float, rati
     painter.save()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     for strong, color in ((False, theme.muted), (True, theme.text)):
-        lines, heads = QPainterPath(), []
+        lines, heads = QPainterPath(), QPainterPath()
         for arrow in shown:
             if arrow.strong is strong:
                 begin = QPointF(left + arrow.end / ratio, arrow.slot.bottom - max(2.5, 0.15 * arrow.slot.height))  # below the texts
                 tip = QPointF(left + arrow.start / ratio, arrow.lane.bottom - min(DEPTH, arrow.lane.height / 2))
                 lines.moveTo(begin)
                 lines.quadTo(QPointF(tip.x(), begin.y()), tip + QPointF(0, HEAD))
-                heads.append(QPolygonF([tip, tip + QPointF(-HEAD * 0.75, HEAD * 1.5), tip + QPointF(HEAD * 0.75, HEAD * 1.5)]))
-        if heads:
-            for pen in (QPen(QColor(theme.base), 3.5), QPen(QColor(color), 1.25)):
-                painter.setBrush(Qt.BrushStyle.NoBrush)
-                painter.setPen(pen)
-                painter.drawPath(lines)
-            painter.setPen(QPen(QColor(theme.base), 1))
-            painter.setBrush(QColor(color))
-            for head in heads:
-                painter.drawPolygon(head)
+                heads.addPolygon(QPolygonF([tip, tip + QPointF(-HEAD * 0.75, HEAD * 1.5), tip + QPointF(HEAD * 0.75, HEAD * 1.5), tip]))
+        for (dx, dy), tone in (*((aside, theme.base) for aside in ASIDE), ((0, 0), color)):  # a thick line would cost ten times as much
+            painter.setPen(QPen(QColor(tone), 1))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawPath(lines.translated(dx, dy))
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(QColor(tone))
+            painter.drawPath(heads.translated(dx, dy))
     painter.restore()
