@@ -6,6 +6,7 @@ from PySide6.QtCore import QPointF, QSize, Qt, Slot
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
 
+from engine.recording.overlap import Overlap
 from engine.recording.preloads import Preloads
 from engine.recording.recording import Recording
 from views.colors import mix, readable
@@ -69,7 +70,7 @@ class TimelinePanel(TimePanel):
         self, recording: Recording, selection: Selection, settings: TuningModel, theme: Theme, parent: QWidget | None = None
     ) -> None:
         super().__init__(recording, selection, settings, theme, parent)
-        self.spans, self.totals, self.preloads = SpanCache(), SpanTotals(), Preloads()
+        self.spans, self.totals, self.preloads, self.overlap = SpanCache(), SpanTotals(), Preloads(), Overlap()
         self._inside = False  # the pointer is over the canvas
         self.build()
         self._style()
@@ -138,7 +139,7 @@ class TimelinePanel(TimePanel):
     def reset(self) -> None:
         super().reset()
         self.spans.forget()
-        self.totals, self.preloads = SpanTotals(), Preloads()
+        self.totals, self.preloads, self.overlap = SpanTotals(), Preloads(), Overlap()
         self.canvas.pointed = self.canvas.picture = None
         self.canvas.lanes.first = 0
 
@@ -151,7 +152,7 @@ class TimelinePanel(TimePanel):
         layers = recording.grid.shape[0]
         if layers != self.totals.layers:
             self.totals = SpanTotals(layers)
-        caught_up = [sums.catch_up(recording) for sums in (self.totals, self.preloads)]
+        caught_up = [sums.catch_up(recording) for sums in (self.totals, self.preloads, self.overlap)]
         if not all(caught_up):
             self._note_change()  # the rest with the next tick
         self.follow.setChecked(self.selection.view is None)
@@ -242,7 +243,7 @@ class TimelinePanel(TimePanel):
 
     @Slot(object)
     def _show_figures(self, scope: object) -> None:
-        self.stats.show_scope(self.recording, self.totals, self.preloads, scope, selected=scope == self.range())  # type: ignore[arg-type]
+        self.stats.show_scope(self.recording, self.totals, self.preloads, self.overlap, scope, scope == self.range())  # type: ignore[arg-type]
 
     @Slot()
     def _left(self) -> None:

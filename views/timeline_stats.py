@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from math import isnan
 
 import numpy as np
 from PySide6.QtCore import QObject
 
+from engine.recording.overlap import Overlap
 from engine.recording.preloads import Fate, Preloads
 from engine.recording.recording import Recording
 from engine.recording.statistics import Statistics, summarize
@@ -17,11 +19,15 @@ from views.theme import Theme
 from views.timeaxis import Window, rows_within
 from views.units import format_duration, format_read
 
+BOTH = "I/O with compute"
 FIGURES = (
     Entry("", "", "in view: 0000 tokens, 000 ms", help="Figures are of the selected range, else of what is in view; a token on its edge "
           "counts whole"),
     Entry("read", "", "00.0 MB", help="Bytes of expert weights read from storage"),
     Entry("I/O busy", "", "00%", help="Share of the tokens' time in which at least one read was in flight"),
+    Entry(BOTH, "", "00%", help="Of the time from edge to edge of the range or view in which at least one read was in flight, the share in "
+          "which the token loop computed too: attention, shared experts, router, experts, head or sampling. Waiting for reads, the "
+          "engine's bookkeeping and the framework do not count"),
     Entry("first touch", "first_touch", "0000", help="Reads of experts that were never in memory before"),
     Entry("capacity", "capacity", "0000", help="Reads of experts that had been evicted"),
 )  # fmt: skip
@@ -64,9 +70,12 @@ class TimelineStats(QObject):
         for legend in (self.figures, self.ahead, self.work):
             legend.restyle(theme)
 
-    def show_scope(self, recording: Recording, totals: SpanTotals, preloads: Preloads, window: Window, selected: bool) -> None:
+    def show_scope(
+        self, recording: Recording, totals: SpanTotals, preloads: Preloads, overlap: Overlap, window: Window, selected: bool
+    ) -> None:
         """Write the figures of a window, ns."""
-        told = figures(summarize(recording, window[0] + 1, window[1] - 1), window, selected)
+        told, both = figures(summarize(recording, window[0] + 1, window[1] - 1), window, selected), overlap.share(*window)
+        told[BOTH] = "–" if isnan(both) else f"{both:.0%}"
         if told[MISPREDICTED.name] != "0":
             self.figures.set_entries((*FIGURES, MISPREDICTED))
         self.figures.set_values(told)
@@ -78,7 +87,7 @@ class TimelineStats(QObject):
 
 
 def figures(told: Statistics, window: Window, selected: bool) -> dict[str, str]:
-    """Values by the names of FIGURES and of MISPREDICTED."""
+    """Values by the names of FIGURES (but BOTH) and of MISPREDICTED."""
     read = told.demand_bytes + told.preload_useful_bytes + told.preload_wasted_bytes
     count = f"{told.tokens} token{'s' * (told.tokens != 1)}"
     return {

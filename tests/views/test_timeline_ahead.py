@@ -10,6 +10,7 @@ from PySide6.QtCore import QPointF
 from PySide6.QtGui import QImage
 
 from engine.events import Outcome, SpanKind
+from engine.recording.overlap import COMPUTING
 from engine.recording.preloads import Fate, Preloads
 from engine.recording.recording import Recording
 from tests.factory import make_recording
@@ -21,6 +22,7 @@ from views.timeline import TimelinePanel
 from views.timeline_arrows import MOST
 from views.timeline_canvas import LEFT
 from views.timeline_shades import DIMMED, FATED, code
+from views.timeline_stats import BOTH
 from views.timeline_text import told
 
 WORDS = {
@@ -128,6 +130,30 @@ def test_counts_are_of_the_reads_within_the_window(panel, ahead):
         "read ahead": str(sum(expected.values())), **{fate.name.lower(): str(count) for fate, count in expected.items()}
     }
     assert expected[Fate.USED] > 0 and expected[Fate.WASTED] > 0
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_overlap_is_told_for_the_view_and_for_a_range(panel, ahead, monkeypatch, far):
+    if far:
+        monkeypatch.setattr(timeline, "MOST_SPANS", 100)
+    panel.selection.show((token_window(ahead, 20)[0], token_window(ahead, 39)[1]))
+    panel.tick()
+    panel._figures.flush()
+    whole = panel.stats.figures.values[BOTH]
+    start = token_window(ahead, 25)[0] + 100_000
+    panel.selection.pick(start=start, end=start + 500_000)
+    panel.tick()
+    panel._figures.flush()
+    spans = ahead.spans.rows()
+    marks = np.zeros((2, 500), bool)  # of each us whether a read is in flight, and whether the token loop computes
+    for span in spans:
+        first, last = (int(np.clip((time - start) / 1000, 0, 500)) for time in (span["start"], span["start"] + span["duration"]))
+        if span["kind"] == SpanKind.READ or span["kind"] in COMPUTING:
+            marks[int(span["kind"] != SpanKind.READ), first:last] = True
+    assert 0 < marks.all(axis=0).sum() < marks[0].sum()
+    share = int(panel.stats.figures.values[BOTH].rstrip("%")) / 100
+    assert share == pytest.approx(marks.all(axis=0).sum() / marks[0].sum(), abs=0.02)
+    assert panel.stats.figures.values[BOTH] != whole
 
 
 def test_far_out_the_totals_are_told_apart_by_fate(panel, ahead, monkeypatch):
