@@ -10,7 +10,7 @@ import numpy as np
 from engine.events import SpanKind
 from engine.recording.recording import Recording
 
-CHUNK = 1 << 16  # spans taken in at once, so that a reopened session holds up no frame
+CHUNK = 1 << 15  # spans taken in at once, so that a reopened session holds up no frame
 COMPUTING = (SpanKind.ATTENTION, SpanKind.SHARED, SpanKind.ROUTER, SpanKind.EXPERT, SpanKind.HEAD, SpanKind.SAMPLE)
 """What counts as computing: not waiting for a read (STALL), not the engine's bookkeeping (ACCOUNT), nor what no span names."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from engine.events import Outcome, Residency, SpanKind
 from engine.recording.recording import Recording
 
-CHUNK = 1 << 16  # rows of each table taken in at once, so that a reopened session holds up no frame
+CHUNK = 1 << 15  # rows of each table taken in at once, so that a reopened session holds up no frame
 SLOTS = 16
 PRELOAD = np.dtype([
     ("asked", "<i8"), ("settled", "<i8"), ("start", "<i8"), ("duration", "<i8"), ("token", "<i4"), ("user", "<i4"),

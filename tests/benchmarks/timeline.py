@@ -1,4 +1,4 @@
-"""What one frame of the timeline costs: refresh and paint, live and reopened, near and far.
+"""What one frame of the timeline costs: refresh and paint, live and reopened, near and far, without and with reading ahead.
 
     QT_QPA_PLATFORM=offscreen python tests/benchmarks/timeline.py
 
@@ -89,7 +89,7 @@ def reopened(app: QApplication, path: Path) -> None:
     whole = recording.duration
     bench.frames("counting the spans of each token", lambda _: None, count=len(recording.spans) // CHUNK + 1)
     bench.frames("all of it", lambda number: selection.show((number, whole)))
-    shown, step = whole // 75, whole // 750
+    shown, step = 20 * whole // len(recording.tokens), 2 * whole // len(recording.tokens)
     bench.frames("pan over 20 tokens", lambda number: selection.show((whole // 3 + number * step, whole // 3 + number * step + shown)))
     bench.frames("jump by 30 tokens", lambda number: selection.show((number * whole // 75, number * whole // 75 + shown)))
     bench.frames("zoom into one token", lambda number: selection.show((whole // 2, whole // 2 + int(shown * 0.95**number))))
@@ -103,15 +103,17 @@ def reopened(app: QApplication, path: Path) -> None:
 
 def main() -> None:
     app = QApplication.instance() or QApplication([])
-    messages = list(make_messages(*SHAPE, tokens=TOKENS))
-    live(app, messages)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "long.edgemoe"
-        recording = Recording(path)
-        for message in messages:
-            recording.append(message)
-        recording.close()
-        reopened(app, path)
+    for ahead, tokens in ((False, TOKENS), (True, TOKENS // 3)):
+        print("with reading ahead" if ahead else "without reading ahead")
+        messages = list(make_messages(*SHAPE, tokens=tokens, ahead=ahead))
+        live(app, messages)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "long.edgemoe"
+            recording = Recording(path)
+            for message in messages:
+                recording.append(message)
+            recording.close()
+            reopened(app, path)
 
 
 if __name__ == "__main__":
