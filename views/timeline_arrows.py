@@ -15,7 +15,7 @@ from views.theme import Theme
 from views.timeline_picture import Picture, Slice
 
 MOST = 40  # where there are more in sight, only those of what is pointed at or pinned are shown
-ASIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))  # px: a rim that sets them off from the slices
+ASIDE = ((-1, -1), (1, 1))  # px across the way they go: a rim that sets them off from the slices
 HEAD, DEPTH = 4.0, 9.0  # px: size of the head, and how far it reaches into the lane
 
 

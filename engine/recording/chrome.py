@@ -17,6 +17,7 @@ import numpy as np
 from engine.events import WIDTHS, Phase, Residency, SpanKind
 from engine.recording.outcomes import OUTCOME_NAMES
 from engine.recording.output import whole_file
+from engine.recording.preloads import Fate, Preloads
 from engine.recording.recording import Recording
 from engine.recording.tracks import Tracks
 from engine.settings import BY_NAME
@@ -32,6 +33,7 @@ _STRIDE = 1 << 16  # rows in memory at once
 _LINES = 1 << 12  # events written at once
 _LEVEL = 5  # of compression: the next ones cost twice the time for a few percent
 _KINDS = {int(kind): kind.name.lower() for kind in SpanKind}
+_FATES = {int(fate): fate.name.lower() for fate in Fate}
 _OUTCOMES = {int(outcome): text for outcome, text in OUTCOME_NAMES.items()}
 
 
@@ -82,11 +84,11 @@ def _events(recording: Recording, report: Report | None) -> Iterator[str]:
 
 
 def _slices(recording: Recording, tracks: Tracks, report: Report | None) -> Iterator[str]:
-    pieces = recording.pieces
+    pieces, preloads = recording.pieces, _settled(recording)
     columns = ("start", "duration", "token", "layer", "expert", "kind", "lane", "bits", "outcome", "bytes")
     for rows, done, total in _by_start(recording):
-        for start, duration, token, layer, expert, kind, lane, bits, outcome, nbytes in zip(
-            *(rows[name].tolist() for name in columns), strict=True
+        for start, duration, token, layer, expert, kind, lane, bits, outcome, nbytes, read in zip(
+            *(rows[name].tolist() for name in columns), preloads.find(rows).tolist(), strict=True
         ):
             track = tracks.place(lane, start, start + duration, nests=lane == 0)
             if kind == _TOKEN:
@@ -104,12 +106,24 @@ def _slices(recording: Recording, tracks: Tracks, report: Report | None) -> Iter
                 if kind == SpanKind.READ:
                     args += f',"bytes":{nbytes},"outcome":"{_OUTCOMES.get(outcome, outcome)}"'
             category = "token" if kind == _TOKEN else _KINDS.get(kind, "other")
+            if read >= 0:
+                fate, user = preloads.rows[read][["fate", "user"]].tolist()
+                category = f"read-ahead-{_FATES[fate]}"
+                args += f',"fate":"{_FATES[fate]}"' + (f',"used_by":{user}' if user >= 0 else "")
             yield (
                 f'{{"ph":"X","pid":{PID},"tid":{FIRST_TRACK + track},"ts":{_us(start)},"dur":{_us(duration)},'
                 f'"name":"{name}","cat":"{category}","args":{{{args}}}}}'
             )
         if report is not None:
             report(done, total)
+
+
+def _settled(recording: Recording) -> Preloads:
+    """All reads ahead, with what became of them."""
+    preloads = Preloads()
+    while not preloads.catch_up(recording):
+        pass
+    return preloads
 
 
 def _by_start(recording: Recording) -> Iterator[tuple[np.ndarray, int, int]]:

@@ -18,6 +18,7 @@ from engine.events import SPAN, Batch, Failed, Residency, SpanKind
 from engine.recording import chrome
 from engine.recording.chrome import export_chrome
 from engine.recording.output import check_writable, part_of
+from engine.recording.preloads import Fate, Preloads
 from engine.recording.recording import Recording
 from tests.factory import make_messages, make_recording
 
@@ -42,13 +43,17 @@ def ns(microseconds: Decimal) -> int:
 
 def slices(events: Events) -> Events:
     """The spans of the recording among the events."""
-    return [event for event in events if event["ph"] == "X" and event["cat"] in KINDS]
+    return [event for event in events if event["ph"] == "X" and kind_of(event) in KINDS]
+
+
+def kind_of(event: dict[str, Any]) -> str:
+    return "read" if event["cat"].startswith("read-ahead-") else event["cat"]
 
 
 def as_span(event: dict[str, Any]) -> tuple[int, ...]:
     args = event["args"]
     return (
-        ns(event["ts"]), ns(event["dur"]), args["token"], args.get("layer", -1), args.get("expert", -1), KINDS[event["cat"]],
+        ns(event["ts"]), ns(event["dur"]), args["token"], args.get("layer", -1), args.get("expert", -1), KINDS[kind_of(event)],
         args.get("bytes", 0),
     )  # fmt: skip
 
@@ -94,6 +99,26 @@ def test_every_span_is_there_once_and_exactly(tmp_path: Path) -> None:
     for name, kind in KINDS.items():
         total = sum(ns(event["dur"]) for event in events if event.get("cat") == name)
         assert total == rows["duration"][rows["kind"] == kind].sum() > 0, name
+
+
+def test_what_was_read_ahead_is_told_apart_by_what_became_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chrome, "_STRIDE", 500)
+    recording, preloads = make_recording(ahead=True), Preloads()
+    preloads.catch_up(recording)
+    events = exported(recording, tmp_path)
+    assert Counter(map(as_span, slices(events))) == wanted(recording)
+    told = Counter(
+        (event["cat"], ns(event["ts"]), event["args"]["layer"], event["args"]["expert"], event["args"].get("used_by", -1))
+        for event in slices(events) if event["cat"].startswith("read-ahead-")
+    )  # fmt: skip
+    rows = preloads.rows[preloads.rows["duration"] >= 0]
+    assert told == Counter(
+        (f"read-ahead-{Fate(row['fate']).name.lower()}", int(row["start"]), int(row["layer"]), int(row["expert"]), int(row["user"]))
+        for row in rows
+    )
+    assert {category for category, *_ in told} >= {"read-ahead-used", "read-ahead-joined", "read-ahead-wasted"}
+    demanded = [event for event in slices(events) if event["cat"] == "read"]
+    assert demanded and all(event["args"]["outcome"] != "preloaded" and "fate" not in event["args"] for event in demanded)
 
 
 def test_passes_and_requests_are_slices_around_the_spans(tmp_path: Path) -> None:
