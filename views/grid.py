@@ -11,7 +11,8 @@ from engine.events import Residency
 from engine.recording.recording import Recording
 from views.colors import argb, channels
 from views.grid_canvas import FRAMED, Cell, GridCanvas
-from views.grid_shades import MODES, OUTCOMES, Counts, caption, count_range, legend, palette, shade
+from views.grid_marks import Foreseen, foresee
+from views.grid_shades import MODES, OUTCOMES, STAGED, Counts, caption, count_range, legend, palette, shade
 from views.inspector_facts import state_of
 from views.key import Key
 from views.key_legend import KeyLegend
@@ -24,7 +25,11 @@ from views.tuning_model import TuningModel
 
 FLASH = (1.0, 0.78, 0.58, 0.4, 0.26, 0.14)  # strength of the frame by age in tokens
 TINT = (0.75, 0.4, 0.15, 0.0, 0.0, 0.0)  # the same where whole cells are tinted, whose own colour must stay readable
+USED_HELP = ("One of the k experts thought likeliest for its layer, and the router chose it. Of the token shown, else of the newest; "
+             "of the selected range in Heat and Hit–miss")
+UNUSED_HELP = "One of the k experts thought likeliest for its layer, and the router chose others"
 HOVER_INTERVAL = 33  # ms: every other panel redraws when the mouse moves here
+OF_RANGE = ("heat", "hits")  # modes that show the selected range
 ARROWS = {Qt.Key.Key_Left: (0, -1), Qt.Key.Key_Right: (0, 1), Qt.Key.Key_Up: (-1, 0), Qt.Key.Key_Down: (1, 0)}
 
 
@@ -41,6 +46,7 @@ class GridPanel(Panel):
         super().__init__(recording, selection, settings, theme, parent)
         self._ranged: tuple[tuple[int, int, int], Counts] | None = None
         self._causes: set[int] = set()
+        self._told: Foreseen | None = None  # what the marks say
         self.build()
         self.restyle(theme)
         selection.changed.connect(self._selected)
@@ -95,6 +101,7 @@ class GridPanel(Panel):
             self.canvas.message = "Load a model to see its experts: one row a layer, one cell an expert."
             self.canvas.set_cells(np.zeros((0, 0), np.uint32), np.zeros((0, 0), np.uint32))
             self.canvas.set_captions([])
+            self.canvas.set_marks([])
         else:
             self._draw(counts)
         keys = self._keys(counts)
@@ -105,14 +112,26 @@ class GridPanel(Panel):
     def _keys(self, counts: Counts) -> list[Key]:
         """The mode's legend, and what the frames mean. Causes once seen stay listed, so that the cells do not jump."""
         keys = legend(self.mode, self.theme, counts, tuple(self.recording.model.widths) if self.recording.model else ())
+        if not self._ahead():
+            keys = [key for key in keys if key.text != STAGED]
         if self.mode == "hits":
             grid = self.recording.grid
             self._causes.update(np.unique(grid.last_outcome[grid.last_token >= 0]).tolist())
             seen = [names for code, names in OUTCOMES.items() if code in self._causes]
-            return keys + [Key((getattr(self.theme, role),), name, frame=True) for role, name in seen]
-        token = self._token_shown()
-        color, text = (self.theme.text, "just used") if token is None else (self.theme.accent, f"token {token}")
-        return [*keys, Key((color,), text, frame=True)]
+            keys += [Key((getattr(self.theme, role),), name, frame=True) for role, name in seen]
+        else:
+            token = self._token_shown()
+            color, text = (self.theme.text, "just used") if token is None else (self.theme.accent, f"token {token}")
+            keys.append(Key((color,), text, frame=True))
+        if not self._ahead():
+            return keys
+        ink, shape = (self.theme.text,), self.canvas.shape_of
+        return [*keys, Key(ink, "used", "predicted, and", mark=shape(True), help=USED_HELP),
+                Key(ink, "unused", mark=shape(False), help=UNUSED_HELP)]  # fmt: skip
+
+    def _ahead(self) -> bool:
+        """Whether anything was predicted or read ahead in this recording."""
+        return len(self.recording.predictions) > 0
 
     def _arrange(self) -> None:
         """The legend beside the modes where it fits in one line, else below."""
@@ -142,6 +161,9 @@ class GridPanel(Panel):
                 if (text := caption(self.mode, grid, counts, layer, expert)) and (token is None or token[layer, expert]):
                     captions.append((layer, expert, text, colors[index[layer, expert]]))
         self.canvas.set_captions(captions)
+        told = self._told = self._foreseen()
+        cells = np.argwhere(told.predicted).tolist()
+        self.canvas.set_marks([(layer, expert, not told.unused[layer, expert]) for layer, expert in cells])
 
     def _framed(self) -> bool:
         """Cells are large enough to be framed by the canvas; smaller ones are tinted as a whole."""
@@ -158,7 +180,7 @@ class GridPanel(Panel):
         age = np.clip(len(self.recording.tokens) - 1 - grid.last_token, 0, len(FLASH))
         strength = np.array([*(FLASH if self._framed() else TINT), 0], np.float32)[age]
         strength[grid.last_token < 0] = 0
-        if self.mode in ("heat", "hits") and self._range():
+        if self.mode in OF_RANGE and self._range():
             strength[:] = 0
         names = [role for role, _ in OUTCOMES.values()] if self.mode == "hits" else ["text"] * len(OUTCOMES)
         colors = np.array([channels(getattr(theme, name)) for name in names], np.float32)
@@ -176,6 +198,14 @@ class GridPanel(Panel):
         table = self.recording.accesses
         first, last = table.search("token", token), table.search("token", token + 1)
         return count_range(table.rows(first, last), self.recording.grid.shape).uses > 0
+
+    def _foreseen(self) -> Foreseen:
+        """What was predicted for the token shown; else in the selected range where that is what is drawn, else for the newest token."""
+        table, token, chosen = self.recording.predictions, self._token_shown(), self._range()
+        if token is None and chosen is not None and self.mode in OF_RANGE:
+            return foresee(self.recording, table.search("time", chosen[0]), table.search("time", chosen[1] + 1))
+        row = len(self.recording.tokens) - 1 if token is None else token
+        return foresee(self.recording, table.search("token", row), table.search("token", row + 1))
 
     def _range(self) -> tuple[int, int] | None:
         picked = self.selection.picked
@@ -201,8 +231,11 @@ class GridPanel(Panel):
         elif cell and cell[0] < grid.shape[0] and cell[1] < grid.shape[1]:
             self.status.setText(self._expert_line(*cell, counts))
         else:
-            resident, loading = (int((grid.state == state).sum()) for state in (Residency.RESIDENT, Residency.LOADING))
-            self.status.setText(f"{resident} of {grid.state.size} experts resident, {loading} loading. Point at a cell; click to pin it.")
+            states = (Residency.RESIDENT, Residency.STAGED, Residency.LOADING)
+            resident, staged, loading = (int((grid.state == state).sum()) for state in states)
+            ahead = f"{staged} {STAGED}, " if self._ahead() else ""
+            count = f"{resident} of {grid.state.size} experts resident, {ahead}{loading} loading"
+            self.status.setText(f"{count}. Point at a cell; click to pin it.")
 
     def _expert_line(self, layer: int, expert: int, counts: Counts) -> str:
         grid = self.recording.grid
@@ -213,7 +246,14 @@ class GridPanel(Panel):
         last = int(grid.last_token[layer, expert])
         name = OUTCOMES.get(int(grid.last_outcome[layer, expert]), ("", "unknown"))[1]
         tail = f" · last at token {last}: {name}" if last >= 0 else ""
-        return f"Layer {layer}, expert {expert}: {state} · {used}{tail}"
+        return f"Layer {layer}, expert {expert}: {state} · {used}{tail}{self._foretold(layer, expert)}"
+
+    def _foretold(self, layer: int, expert: int) -> str:
+        """Whether it was predicted, and whether rightly."""
+        told = self._told
+        if told is None or not told.predicted[layer, expert]:
+            return ""
+        return f" · predicted at {told.odds[layer, expert]:.0%}, {'not used' if told.unused[layer, expert] else 'used'}"
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         key = Qt.Key(event.key())

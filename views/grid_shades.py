@@ -32,6 +32,7 @@ OUTCOMES = {
     Outcome.PRELOADED: ("preloaded", "preloaded"),
 }
 """Role of the theme and name in a sentence."""
+STAGED = "read ahead"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def legend(mode: str, theme: Theme, counts: Counts, widths: tuple[int, ...]) -> 
     """The keys of a mode. ``widths`` are the bitwidths the model is stored at."""
     colors = palette(mode, theme)
     if mode == "residency":
-        return [Key((colors[Residency.RESIDENT],), "resident"), Key((colors[Residency.LOADING],), "loading"), Key((colors[0],), "absent")]
+        staged = Key((colors[Residency.STAGED],), STAGED, help="In the staging area: read ahead of its turn, and not used yet")
+        resident, loading = (Key((colors[state],), state.name.lower()) for state in (Residency.RESIDENT, Residency.LOADING))
+        return [resident, staged, loading, Key((colors[0],), "absent")]
     if mode == "bits":
         shown = [width for width in WIDTHS if width in widths] or list(WIDTHS)
         return [*(Key((theme.bits(width),), f"{width}-bit") for width in shown), Key((colors[0],), "absent")]
@@ -100,7 +103,7 @@ def caption(mode: str, grid: ExpertGrid, counts: Counts, layer: int, expert: int
     """What to write into a cell that is large enough, so that colour alone carries nothing."""
     if mode == "residency":
         bits = str(grid.bits[layer, expert])
-        states = {Residency.LOADING: "…", Residency.RESIDENT: bits, Residency.STAGED: bits}
+        states = {Residency.LOADING: "…", Residency.RESIDENT: bits, Residency.STAGED: f"»{bits}"}
         return states.get(int(grid.state[layer, expert]), "")
     if mode == "bits":
         return str(grid.bits[layer, expert] or "")

@@ -13,3 +13,5 @@ class Key:
     text: str
     before: str = ""
     frame: bool = False  # an outline rather than a fill
+    mark: str = ""  # a shape of grid_marks rather than a fill
+    help: str = ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QRect, QSize, Qt
-from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QHelpEvent, QPainter, QPainterPath, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from views.grid_marks import add_shape, mark_place
 from views.key import Key
 from views.theme import Theme
 
@@ -40,6 +41,15 @@ class KeyLegend(QWidget):
         super().resizeEvent(event)
         self.setFixedHeight(self.heightForWidth(self.width()))
 
+    def event(self, event: QEvent) -> bool:
+        if isinstance(event, QHelpEvent):
+            for key, place in zip(self.keys, self._places(self.width()), strict=True):
+                if key.help and place.contains(event.pos()):
+                    QToolTip.showText(event.globalPos(), key.help, self)
+                    return True
+            QToolTip.hideText()
+        return super().event(event)
+
     def minimumSizeHint(self) -> QSize:
         return QSize(80, self.fontMetrics().height() + 2)
 
@@ -68,7 +78,13 @@ class KeyLegend(QWidget):
             painter.setPen(QColor(self.theme.muted))
             painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, key.before)
             box = QRect(place.left() + before, place.center().y() - SWATCH // 2, colors, SWATCH)
-            if key.frame:
+            if key.mark:
+                path = QPainterPath()
+                add_shape(path, key.mark, mark_place(key.mark, QRectF(box)))
+                painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+                painter.fillPath(path, QColor(key.colors[0]))
+                painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+            elif key.frame:
                 painter.setPen(QColor(key.colors[0]))
                 painter.drawRect(box.adjusted(0, 0, -1, -1))
                 painter.drawRect(box.adjusted(1, 1, -2, -2))
