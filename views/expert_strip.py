@@ -1,4 +1,4 @@
-"""One expert over time: its uses as ticks, its stays in memory as a band, on the axis that all charts share."""
+"""One expert over time: its uses and its predictions as ticks, its stays in memory as a band, on the axis that all charts share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from views.theme import Theme
 from views.timeaxis import Window, second_ticks
 
 NAMES = 46  # px of the names at the left
-TICKS, BAND, AXIS = 18, 11, 15  # px
+TICKS, GUESSES, BAND, AXIS = 18, 12, 11, 15  # px
 
 
 class ExpertStrip(Navigable, QWidget):
@@ -33,14 +33,16 @@ class ExpertStrip(Navigable, QWidget):
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._guesses = 0  # px of the line of predictions, where there are any
         self.setFixedHeight(TICKS + BAND + AXIS + 6)
-        self.setToolTip("Uses, coloured by outcome, and stays in memory, coloured by bits.\n"
+        self.setToolTip("Uses, coloured by outcome; times it was predicted (among the k likeliest of its layer), a line where the router\n"
+                        "chose it and a dot where not; and stays in memory, coloured by bits.\n"
                         "Click pins a token, wheel zooms, drag moves, shift-drag selects a range.")  # fmt: skip
 
     @property
     def plot(self) -> QRectF:
         """Where time runs."""
-        return QRectF(NAMES, 0, max(1, self.width() - NAMES), TICKS + BAND + 5)
+        return QRectF(NAMES, 0, max(1, self.width() - NAMES), TICKS + self._guesses + BAND + 5)
 
     @property
     def span(self) -> float:
@@ -48,6 +50,8 @@ class ExpertStrip(Navigable, QWidget):
 
     def show_history(self, history: ExpertHistory, window: Window, marks: list[int]) -> None:
         self.history, self.window_, self.marks = history, window, marks
+        self._guesses = GUESSES if len(history.guesses) else 0
+        self.setFixedHeight(TICKS + self._guesses + BAND + AXIS + 6)
         self.update()
 
     def show_bands(self, bands: list[tuple[Window, str]]) -> None:
@@ -74,6 +78,16 @@ class ExpertStrip(Navigable, QWidget):
         pixels, first = np.unique(x[order], return_index=True)
         return pixels, outcome[order][first]
 
+    def guesses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels at which it was predicted, rightly and for nothing."""
+        assert self.history is not None
+        told, model = self.history.guesses, self.history.recording.model
+        times = told.column("time")
+        low, high = np.searchsorted(times, self.window_)
+        likely = told.column("rank", low, high) < (model.top_k if model else 0)
+        pixels, right = self.x_of(times[low:high]).astype(np.int64), told.column("chosen", low, high) != 0
+        return np.unique(pixels[likely & right]), np.unique(pixels[likely & ~right])
+
     def stays(self) -> list[tuple[float, float, str]]:
         """Left and right x and role of the stretches to be seen in which it was in memory, or on its way there."""
         assert self.history is not None
@@ -95,7 +109,7 @@ class ExpertStrip(Navigable, QWidget):
         for (start, end), color in self.bands:
             x0, x1 = self.x_of(np.array([start, end])).tolist()
             painter.fillRect(QRectF(x0, plot.top(), max(2.0, x1 - x0), plot.height()), QColor(color))
-        band = QRectF(plot.left(), TICKS + 2, plot.width(), BAND)
+        band = QRectF(plot.left(), TICKS + self._guesses + 2, plot.width(), BAND)
         painter.fillRect(band, QColor(theme.absent))
         if self.history is not None:
             for x0, x1, role in self.stays():
@@ -106,6 +120,10 @@ class ExpertStrip(Navigable, QWidget):
                 top = 7 if outcome in (Outcome.HIT, Outcome.PRELOADED) else 3  # misses stand out by height too
                 for x in pixels[outcomes == outcome].tolist():
                     painter.drawLine(x, top, x, TICKS - 1)
+            for pixels, role, top, bottom in zip(self.guesses(), ("preloaded", "muted"), (2, 6), (9, 7), strict=True):
+                painter.setPen(QPen(QColor(getattr(theme, role)), 1))
+                for x in pixels.tolist():
+                    painter.drawLine(x, TICKS + top, x, TICKS + bottom)
         painter.setPen(QPen(QColor(theme.mark), 1))
         for x in self.x_of(np.array(self.marks)).tolist():
             painter.drawLine(QPointF(round(x), plot.top()), QPointF(round(x), plot.bottom()))
@@ -118,7 +136,9 @@ class ExpertStrip(Navigable, QWidget):
         painter.setPen(QColor(self.theme.muted))
         middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         painter.drawText(QRect(0, 1, NAMES, TICKS), middle, "uses")
-        painter.drawText(QRect(0, TICKS + 1, NAMES, BAND + 2), middle, "memory")
+        if self._guesses:
+            painter.drawText(QRect(0, TICKS, NAMES, GUESSES), middle, "guesses")
+        painter.drawText(QRect(0, TICKS + self._guesses + 1, NAMES, BAND + 2), middle, "memory")
         places, texts = second_ticks(self.window_[0] / 1e9, self.window_[1] / 1e9, max(2, int(plot.width() / 90)))
         for x, text in zip(self.x_of(np.array(places) * 1e9).tolist(), texts, strict=True):
             width = metrics.horizontalAdvance(text)

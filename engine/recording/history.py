@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.events import ACCESS, RESIDENCY, SPAN, TIME_COLUMN, Outcome, Residency, SpanKind
+from engine.events import ACCESS, PREDICTION, RESIDENCY, SPAN, TIME_COLUMN, Outcome, Residency, SpanKind
 from engine.recording.columns import Columns
 from engine.recording.outcomes import OUTCOME_NAMES, STATE_NAMES
 from engine.recording.recording import Recording
@@ -75,21 +75,24 @@ class Account:
 
 
 class ExpertHistory:
-    """The uses, changes of state and reads of one expert of the model of now, oldest first.
+    """The uses, changes of state, reads and predictions of one expert of the model of now, oldest first.
 
     ``follow`` takes in what the recording has more of; asking about it costs as much as this one expert has rows.
     """
 
     def __init__(self, recording: Recording, layer: int, expert: int) -> None:
         self.recording, self.layer, self.expert = recording, layer, expert
-        self.uses, self.changes, self.reads = Columns(ACCESS), Columns(RESIDENCY), Columns(SPAN)
-        self._looked = {"accesses": 0, "residency": 0, "spans": 0}
+        self.uses, self.changes, self.reads, self.guesses = Columns(ACCESS), Columns(RESIDENCY), Columns(SPAN), Columns(PREDICTION)
+        self._looked = {"accesses": 0, "residency": 0, "spans": 0, "predictions": 0}
         self._reloads = 0  # that stand among the changes
 
     def follow(self, limit: int | None = None) -> float:
         """Look at up to ``limit`` more rows of each table (None: all there are); returns the share of them looked at so far, 0 to 1."""
         recording = self.recording
-        for table, found in ((recording.accesses, self.uses), (recording.residency, self.changes), (recording.spans, self.reads)):
+        for table, found in (
+            (recording.accesses, self.uses), (recording.residency, self.changes), (recording.spans, self.reads),
+            (recording.predictions, self.guesses),
+        ):  # fmt: skip
             start = self._looked[table.name]
             stop = len(table) if limit is None else min(len(table), start + limit)
             for first in range(start, stop, _STRIDE):
@@ -97,7 +100,7 @@ class ExpertHistory:
             self._looked[table.name] = stop
             if found is self.changes and stop == len(table):
                 self._change(np.empty(0, RESIDENCY), recording.duration)
-        total = len(recording.accesses) + len(recording.residency) + len(recording.spans)
+        total = sum(len(getattr(recording, name)) for name in self._looked)
         return sum(self._looked.values()) / total if total else 1.0
 
     def events(self, limit: int = 200) -> list[Event]:

@@ -224,6 +224,25 @@ def test_the_strip_lies_on_the_shared_axis(panel, recording, place, qtbot):
     assert panel.heading.text().startswith("Layer"), "pinning from the inspector does not turn it away"
 
 
+def test_predictions_of_the_expert_are_on_the_strip_rightly_or_not(make_panel, panel):
+    ahead, height = make_recording(ahead=True), panel.strip.height()
+    rows = ahead.predictions.rows()
+    rows = rows[rows["rank"] < 2]
+    layer, expert = rows[rows["chosen"] == 0][["layer", "expert"]][0].tolist()
+    mine = of_expert(rows, layer, expert)
+    panel = make_panel(InspectorPanel, ahead)
+    panel.selection.pick(layer=layer, expert=expert)
+    panel.selection.show((0, ahead.duration))
+    panel.tick()
+    for pixels, chosen in zip(panel.strip.guesses(), (1, 0), strict=True):
+        assert pixels.tolist() == np.unique(panel.strip.x_of(mine["time"][mine["chosen"] == chosen]).astype(int)).tolist()
+    assert panel.strip.height() > height, "a line of its own, where there are any"
+    image, (right, wrong) = panel.strip.grab().toImage(), panel.strip.guesses()
+    heights = [{y for y in range(18, 29) if image.pixelColor(int(x), y).name() == color} for x, color in (
+        (np.setdiff1d(right, wrong)[0], panel.theme.preloaded), (np.setdiff1d(wrong, right)[0], panel.theme.muted))]  # fmt: skip
+    assert len(heights[0]) > 2 * len(heights[1]) > 0, "told apart by shape"
+
+
 def test_stays_are_coloured_by_bits(panel, recording, place):
     panel.selection.show((0, recording.duration))
     panel.tick()
