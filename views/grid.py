@@ -126,8 +126,8 @@ class GridPanel(Panel):
         if not self._ahead():
             return keys
         ink, shape = (self.theme.text,), self.canvas.shape_of
-        return [*keys, Key(ink, "used", "predicted, and", mark=shape(True), help=USED_HELP),
-                Key(ink, "unused", mark=shape(False), help=UNUSED_HELP)]  # fmt: skip
+        return [*keys, Key(ink, "right", "guess", mark=shape(True), help=USED_HELP),
+                Key(ink, "wrong", mark=shape(False), help=UNUSED_HELP)]  # fmt: skip
 
     def _ahead(self) -> bool:
         """Whether anything was predicted or read ahead in this recording."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 from PySide6.QtCore import QObject
@@ -19,28 +19,28 @@ from views.theme import Theme
 from views.timeaxis import Window, rows_within
 from views.units import format_duration, format_read
 
-BOTH = "I/O with compute"
+BOTH = "overlapped"
 FIGURES = (
-    Entry("", "", "in view: 0000 tokens, 000 ms", help="Figures are of the selected range, else of what is in view; a token on its edge "
+    Entry("", "", "in view: 000 tokens, 000 ms", help="Figures are of the selected range, else of what is in view; a token on its edge "
           "counts whole"),
     Entry("read", "", "00.0 MB", help="Bytes of expert weights read from storage"),
-    Entry("I/O busy", "", "00%", help="Share of the tokens' time in which at least one read was in flight"),
+    Entry("I/O busy", "", "00%", help="Share of the time of the tokens' passes in which at least one read was in flight"),
     Entry(BOTH, "", "00%", help="Of the time from edge to edge of the range or view in which at least one read was in flight, the share in "
           "which the token loop computed too: attention, shared experts, router, experts, head or sampling. Waiting for reads, the "
           "engine's bookkeeping and the framework do not count"),
-    Entry("first touch", "first_touch", "0000", help="Reads of experts that were never in memory before"),
-    Entry("capacity", "capacity", "0000", help="Reads of experts that had been evicted"),
+    Entry("first touch", "first_touch", "000", help="Reads of experts that were never in memory before"),
+    Entry("capacity", "capacity", "000", help="Reads of experts that had been evicted"),
 )  # fmt: skip
-MISPREDICTED = Entry("mispredicted", "mispredicted", "0000", help="Reads of experts that the predictor did not foresee")
-"""Told from the first time on that there are any."""
+MISPREDICTED = "mispredicted"
 FATES = (
-    Entry("read ahead", "", "00000", help="Reads that began before a router asked for their expert, by what became of them"),
-    *(Entry(name, ROLES[fate], "00000", help=text, fate=fate) for fate, name, text in (
+    Entry("ahead", "", "", help="Reads that began before a router asked for their expert, by what became of them"),
+    *(Entry(name, ROLES[fate], "0000", help=text, fate=fate) for fate, name, text in (
         (Fate.USED, "used", "Hatched: it was there when a router chose its expert"),
         (Fate.JOINED, "joined", "Hatched until its expert was wanted, full from then on: it was under way, and was waited for"),
         (Fate.WASTED, "wasted", "Outlined: it was let go without a use"),
         (Fate.PENDING, "pending", "Dotted: it is held, or under way, and not used yet"),
     )),
+    Entry(MISPREDICTED, MISPREDICTED, "000", help="Reads of experts that the predictor did not foresee, while it foresaw others"),
 )  # fmt: skip
 """A line of its own, once anything was read ahead."""
 SHARED = "shared"
@@ -74,27 +74,36 @@ class TimelineStats(QObject):
         self, recording: Recording, totals: SpanTotals, preloads: Preloads, overlap: Overlap, window: Window, selected: bool
     ) -> None:
         """Write the figures of a window, ns."""
-        told, both = figures(summarize(recording, window[0] + 1, window[1] - 1), window, selected), overlap.share(*window)
-        told[BOTH] = "–" if isnan(both) else f"{both:.0%}"
-        if told[MISPREDICTED.name] != "0":
-            self.figures.set_entries((*FIGURES, MISPREDICTED))
+        told = figures(summarize(recording, window[0] + 1, window[1] - 1), window, selected)
+        told |= {"I/O busy": _percent(io_share(recording, overlap, window)), BOTH: _percent(overlap.share(*window))}
         self.figures.set_values(told)
         fates = count_fates(preloads, window)
         self.ahead.set_entries(FATES if len(preloads) else ())
-        self.ahead.set_values({FATES[0].name: str(sum(fates))} | {entry.name: str(fates[entry.fate]) for entry in FATES[1:]})
+        self.ahead.set_values({fate.name.lower(): str(fates[fate]) for fate in Fate} | {MISPREDICTED: told[MISPREDICTED]})
         self.work.set_entries(tuple(entry for entry in self._shares if entry.name != SHARED or totals.shared.any()))
         self.work.set_values({name: f"{share:.0%}" for name, share in work_shares(recording, totals, window).items()})
 
 
 def figures(told: Statistics, window: Window, selected: bool) -> dict[str, str]:
-    """Values by the names of FIGURES (but BOTH) and of MISPREDICTED."""
+    """Values of what the passes tell, by the names of FIGURES and FATES."""
     read = told.demand_bytes + told.preload_useful_bytes + told.preload_wasted_bytes
     count = f"{told.tokens} token{'s' * (told.tokens != 1)}"
     return {
         "": f"{'range' if selected else 'in view'}: {count}, {format_duration(window[1] - window[0])}",
-        "read": format_read(read), "I/O busy": f"{told.io_s / told.seconds:.0%}" if told.seconds else "–",
-        "first touch": str(told.first_touch), "capacity": str(told.capacity), "mispredicted": str(told.mispredicted),
+        "read": format_read(read),
+        "first touch": str(told.first_touch), "capacity": str(told.capacity), MISPREDICTED: str(told.mispredicted),
     }  # fmt: skip
+
+
+def io_share(recording: Recording, overlap: Overlap, window: Window) -> float:
+    """Share (0..1) of the time of the passes that overlap a window in which at least one read was in flight; nan where there is none."""
+    rows = rows_within(recording, window)
+    starts, duration = recording.tokens.column("start", *rows), recording.tokens.column("duration", *rows)
+    return overlap.reading.within(starts, starts + duration) / int(duration.sum()) if duration.any() else nan
+
+
+def _percent(share: float) -> str:
+    return "–" if isnan(share) else f"{share:.0%}"
 
 
 def count_fates(preloads: Preloads, window: Window) -> list[int]:

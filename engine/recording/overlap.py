@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from math import nan
 
 import numpy as np
@@ -41,13 +41,16 @@ class Stretches:
         self._count = kept + len(starts)
         self._arrays[:, kept : self._count] = starts, ends, before + np.cumsum(ends - starts) - (ends - starts)
 
-    def within(self, start: int, end: int) -> int:
-        """How much of the time from ``start`` to ``end`` belongs to it, ns."""
-        return max(0, self._until(end) - self._until(start))
+    def within(self, starts: np.ndarray | int, ends: np.ndarray | int) -> int:
+        """How much of the time from each of ``starts`` to its one of ``ends`` belongs to it, ns in all."""
+        return int(np.maximum(0, self._until(np.atleast_1d(ends)) - self._until(np.atleast_1d(starts))).sum())
 
-    def _until(self, time: int) -> int:
-        index = bisect_right(self._arrays[0, : self._count], time)
-        return self._length(index) - max(0, int(self._arrays[1, index - 1]) - time) if index else 0
+    def _until(self, times: np.ndarray) -> np.ndarray:
+        start, end, before = self._arrays[:, : self._count]
+        if not self._count:
+            return np.zeros(len(times), np.int64)
+        index = np.searchsorted(start, times, "right") - 1
+        return np.where(index >= 0, before[index] + np.minimum(times, end[index]) - start[index], 0)
 
     def _length(self, count: int) -> int:
         """How long the first ``count`` stretches are together."""

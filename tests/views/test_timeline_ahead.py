@@ -13,7 +13,7 @@ from engine.events import Outcome, SpanKind
 from engine.recording.overlap import COMPUTING
 from engine.recording.preloads import Fate, Preloads
 from engine.recording.recording import Recording
-from tests.factory import make_recording
+from tests.factory import covered, make_recording
 from views import timeline
 from views.textures import receding, swatch
 from views.theme import Theme
@@ -126,8 +126,9 @@ def test_counts_are_of_the_reads_within_the_window(panel, ahead):
     expected = dict.fromkeys(Fate, 0)
     for row in panel.preloads.rows[panel.preloads.rows["duration"] >= 0]:
         expected[Fate(row["fate"])] += window[0] - row["duration"] < row["start"] < window[1]
+    mispredicted = ahead.tokens.column("mispredicted", 20, 30).sum()
     assert panel.stats.ahead.values == {
-        "read ahead": str(sum(expected.values())), **{fate.name.lower(): str(count) for fate, count in expected.items()}
+        **{fate.name.lower(): str(count) for fate, count in expected.items()}, "mispredicted": str(mispredicted)
     }
     assert expected[Fate.USED] > 0 and expected[Fate.WASTED] > 0
 
@@ -154,6 +155,21 @@ def test_overlap_is_told_for_the_view_and_for_a_range(panel, ahead, monkeypatch,
     share = int(panel.stats.figures.values[BOTH].rstrip("%")) / 100
     assert share == pytest.approx(marks.all(axis=0).sum() / marks[0].sum(), abs=0.02)
     assert panel.stats.figures.values[BOTH] != whole
+
+
+def test_busy_is_the_share_of_the_passes_in_which_a_read_was_in_flight(panel, ahead):
+    panel.selection.show((token_window(ahead, 20)[0], token_window(ahead, 39)[1]))
+    panel.tick()
+    panel._figures.flush()
+    spans = ahead.spans.rows()
+    reads = spans[spans["kind"] == SpanKind.READ]
+    reading = whole = 0
+    for token in range(20, 40):
+        start, end = token_window(ahead, token)
+        first, last = np.clip(reads["start"], start, end), np.clip(reads["start"] + reads["duration"], start, end)
+        reading += covered(list(zip(first.tolist(), last.tolist(), strict=True)))
+        whole += end - start
+    assert panel.stats.figures.values["I/O busy"] == f"{reading / whole:.0%}"
 
 
 def test_far_out_the_totals_are_told_apart_by_fate(panel, ahead, monkeypatch):
