@@ -46,7 +46,7 @@ class GridPanel(Panel):
         super().__init__(recording, selection, settings, theme, parent)
         self._ranged: tuple[tuple[int, int, int], Counts] | None = None
         self._causes: set[int] = set()
-        self._told: Foreseen | None = None  # what the marks say
+        self._told: tuple[object, Foreseen] | None = None  # of which rows, and what the marks say of them
         self.build()
         self.restyle(theme)
         selection.changed.connect(self._selected)
@@ -82,7 +82,7 @@ class GridPanel(Panel):
         return self.modes.key
 
     def reset(self) -> None:
-        self._ranged = None
+        self._ranged = self._told = None
         self._causes.clear()
 
     def restyle(self, theme: Theme) -> None:
@@ -101,7 +101,6 @@ class GridPanel(Panel):
             self.canvas.message = "Load a model to see its experts: one row a layer, one cell an expert."
             self.canvas.set_cells(np.zeros((0, 0), np.uint32), np.zeros((0, 0), np.uint32))
             self.canvas.set_captions([])
-            self.canvas.set_marks([])
         else:
             self._draw(counts)
         keys = self._keys(counts)
@@ -161,9 +160,8 @@ class GridPanel(Panel):
                 if (text := caption(self.mode, grid, counts, layer, expert)) and (token is None or token[layer, expert]):
                     captions.append((layer, expert, text, colors[index[layer, expert]]))
         self.canvas.set_captions(captions)
-        told = self._told = self._foreseen()
-        cells = np.argwhere(told.predicted).tolist()
-        self.canvas.set_marks([(layer, expert, not told.unused[layer, expert]) for layer, expert in cells])
+        told = self._foreseen()
+        self.canvas.set_marks(told.unused, told.predicted & ~told.unused)
 
     def _framed(self) -> bool:
         """Cells are large enough to be framed by the canvas; smaller ones are tinted as a whole."""
@@ -203,9 +201,15 @@ class GridPanel(Panel):
         """What was predicted for the token shown; else in the selected range where that is what is drawn, else for the newest token."""
         table, token, chosen = self.recording.predictions, self._token_shown(), self._range()
         if token is None and chosen is not None and self.mode in OF_RANGE:
-            return foresee(self.recording, table.search("time", chosen[0]), table.search("time", chosen[1] + 1))
-        row = len(self.recording.tokens) - 1 if token is None else token
-        return foresee(self.recording, table.search("token", row), table.search("token", row + 1))
+            scope = ("time", *chosen)
+        else:
+            row = len(self.recording.tokens) - 1 if token is None else token
+            scope = ("token", row, row)
+        if self._told is None or self._told[0] != (scope, len(table)):
+            column, first, last = scope
+            told = foresee(self.recording, table.search(column, first), table.search(column, last + 1))
+            self._told = (scope, len(table)), told
+        return self._told[1]
 
     def _range(self) -> tuple[int, int] | None:
         picked = self.selection.picked
@@ -250,8 +254,8 @@ class GridPanel(Panel):
 
     def _foretold(self, layer: int, expert: int) -> str:
         """Whether it was predicted, and whether rightly."""
-        told = self._told
-        if told is None or not told.predicted[layer, expert]:
+        told = self._foreseen()
+        if not told.predicted[layer, expert]:
             return ""
         return f" · predicted at {told.odds[layer, expert]:.0%}, {'not used' if told.unused[layer, expert] else 'used'}"
 

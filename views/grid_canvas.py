@@ -10,11 +10,11 @@ from operator import itemgetter
 
 import numpy as np
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, QSize, QSizeF, Qt, Signal
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QImage, QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPen, QPixmap, QResizeEvent
+from PySide6.QtGui import QColor, QFont, QFontMetrics, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from views.colors import argb, readable
-from views.grid_marks import add_mark, shape_of
+from views.grid_marks import imprint, shape_of, stamp
 from views.theme import Theme
 
 FRAMED = 6  # device pixels: smaller cells have no gap and no frame, they are tinted whole
@@ -48,7 +48,7 @@ class GridCanvas(QWidget):
         self.hovered: Cell | None = None
         self._fill = self._frame = np.zeros((0, 0), np.uint32)
         self._captions: list[tuple[int, int, str, str]] = []
-        self._marks: list[tuple[int, int, bool]] = []
+        self._marks = (np.zeros((0, 0), bool), np.zeros((0, 0), bool))
         self._pixels: QImage | None = None
         self._ground: QPixmap | None = None  # the base with the axes, which seldom change
         self._buffer = self._fill
@@ -85,16 +85,16 @@ class GridCanvas(QWidget):
         self._captions = captions
         self.update()
 
-    def set_marks(self, marks: list[tuple[int, int, bool]]) -> None:
-        """(layer, expert, used) of those that were predicted."""
-        if marks != self._marks:
-            self._marks = marks
-            self.update()
+    def set_marks(self, wrong: np.ndarray, right: np.ndarray) -> None:
+        """Mark the experts that were predicted for nothing and rightly, bool [L, E]."""
+        self._marks = wrong, right
+        self._pixels = None
+        self.update()
 
-    def shape_of(self, used: bool) -> str:
-        """What marks an expert that was predicted."""
-        side = min(int(self._x[-1]) / max(1, self.shape[1]), int(self._y[-1]) / max(1, self.shape[0]))
-        return shape_of(used, side / self.devicePixelRatioF())
+    def shape_of(self, right: bool) -> str:
+        """What marks an expert that was predicted, rightly or not."""
+        width, height = self._least()
+        return shape_of(right, width / self.devicePixelRatioF(), height / self.devicePixelRatioF())
 
     def captions_fit(self) -> bool:
         """Cells are large enough for two or three digits."""
@@ -153,11 +153,24 @@ class GridCanvas(QWidget):
             gap = argb(self.theme.base)
             pixels[self._y[1:] - 1] = gap
             pixels[:, self._x[1:] - 1] = gap
+        self._imprint_marks(pixels)
         height, width = pixels.shape
         self._buffer = pixels  # the image does not own its pixels
         image = QImage(pixels.data, width, height, width * 4, QImage.Format.Format_RGB32)
         image.setDevicePixelRatio(self.devicePixelRatioF())
         return image
+
+    def _imprint_marks(self, pixels: np.ndarray) -> None:
+        width, height = self._least()
+        for right, marked in enumerate(self._marks):
+            layer, expert = np.nonzero(marked) if marked.shape == self.shape else ([], [])
+            if len(layer) and (shape := self.shape_of(bool(right))):
+                cover = stamp(shape, width, height, self.devicePixelRatioF())
+                imprint(pixels, self._y[layer], self._x[expert], cover, self._fill[layer, expert])
+
+    def _least(self) -> tuple[int, int]:
+        """Width and height of the smallest cell, device px."""
+        return tuple(int(np.diff(borders).min(initial=1 << 16)) for borders in (self._x, self._y))  # type: ignore[return-value]
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -177,7 +190,6 @@ class GridCanvas(QWidget):
                 self._pixels = self._compose()
             painter.drawImage(area.topLeft(), self._pixels)
             self._paint_captions(painter, area)
-            self._paint_marks(painter)
             self._outline(painter, self.pinned, 2)
             self._outline(painter, self.hovered, 1)
         if self.hasFocus():
@@ -196,17 +208,6 @@ class GridCanvas(QWidget):
             for _, layer, expert, text in captions:
                 width = self._widths.get(text) or self._widths.setdefault(text, metrics.horizontalAdvance(text))
                 painter.drawText(QPointF(round(left[expert] - width / 2), round(base[layer])), text)
-
-    def _paint_marks(self, painter: QPainter) -> None:
-        """Each in black or white, whatever can be seen on its cell; all of one colour at once."""
-        paths: dict[str, QPainterPath] = {}
-        for layer, expert, used in self._marks:
-            ink = readable(f"#{int(self._fill[layer, expert]) & 0xFFFFFF:06x}")
-            add_mark(paths.setdefault(ink, QPainterPath()), used, self.cell_rect((layer, expert)))
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        for ink, path in paths.items():
-            painter.fillPath(path, QColor(ink))
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
 
     def _lay_ground(self, area: QRect) -> QPixmap:
         """The base with the axes on it."""

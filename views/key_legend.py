@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QHelpEvent, QPainter, QPainterPath, QPaintEvent, QResizeEvent
+import numpy as np
+from PySide6.QtCore import QEvent, QRect, QSize, Qt
+from PySide6.QtGui import QColor, QHelpEvent, QImage, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from views.grid_marks import add_shape, mark_place
+from views.colors import argb
+from views.grid_marks import CORNERED, stamp
 from views.key import Key
 from views.theme import Theme
 
@@ -71,6 +73,17 @@ class KeyLegend(QWidget):
             x += wide + GAP
         return places
 
+    def _shape(self, key: Key) -> QImage:
+        ratio = self.devicePixelRatioF()
+        side = round(SWATCH * ratio)
+        # As in a cell twice as large, of which the upper right is to be seen, for marks that lie in a corner.
+        cover = stamp(key.mark, 2 * side, 2 * side, ratio)[:side, side:] if key.mark in CORNERED else stamp(key.mark, side, side, ratio)
+        alpha = np.round(255 * cover).astype(np.uint32)
+        pixels = alpha << np.uint32(24) | np.uint32(argb(key.colors[0]) & 0xFFFFFF)
+        image = QImage(pixels.tobytes(), side, side, 4 * side, QImage.Format.Format_ARGB32).copy()
+        image.setDevicePixelRatio(ratio)
+        return image
+
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         for key, place in zip(self.keys, self._places(self.width()), strict=True):
@@ -79,11 +92,7 @@ class KeyLegend(QWidget):
             painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, key.before)
             box = QRect(place.left() + before, place.center().y() - SWATCH // 2, colors, SWATCH)
             if key.mark:
-                path = QPainterPath()
-                add_shape(path, key.mark, mark_place(key.mark, QRectF(box)))
-                painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-                painter.fillPath(path, QColor(key.colors[0]))
-                painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+                painter.drawImage(box.topLeft(), self._shape(key))
             elif key.frame:
                 painter.setPen(QColor(key.colors[0]))
                 painter.drawRect(box.adjusted(0, 0, -1, -1))

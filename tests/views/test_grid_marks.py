@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QEvent, QRectF
-from PySide6.QtGui import QHelpEvent, QPainterPath
+from PySide6.QtCore import QEvent
+from PySide6.QtGui import QHelpEvent
 from PySide6.QtWidgets import QApplication, QToolTip
 
 from engine.events import Residency
 from engine.recording.recording import Recording
 from tests.factory import make_recording
-from views.colors import luminance, readable
+from views.colors import argb, luminance, readable
 from views.grid import GridPanel
-from views.grid_marks import CORNER, DASH, DOT, LARGE, RING, add_mark, foresee
+from views.grid_marks import CORNER, DASH, DOT, LARGE, RING, SMALLEST, foresee, luminances, shape_of, stamp
 from views.theme import DARK
 
 
@@ -33,7 +33,8 @@ def told(recording: Recording, first: int, last: int) -> dict[tuple[int, int], b
 
 
 def marked(panel: GridPanel) -> dict[tuple[int, int], bool]:
-    return {(layer, expert): bool(used) for layer, expert, used in panel.canvas._marks}
+    wrong, right = panel.canvas._marks
+    return {(layer, expert): bool(right[layer, expert]) for layer, expert in np.argwhere(wrong | right).tolist()}
 
 
 def test_marks_are_of_the_token_shown_else_of_the_newest(make_panel, ahead):
@@ -55,17 +56,21 @@ def test_marks_are_of_the_range_where_that_is_drawn(make_panel, ahead):
     assert marked(panel) == told(ahead, 10, 13)
 
 
-@pytest.mark.parametrize("side", [4, 6, LARGE, 30])
-def test_marks_differ_by_shape_at_any_size(side):
-    shapes = []
-    for used in (True, False):
-        path = QPainterPath()
-        add_mark(path, used, QRectF(0, 0, side, side))
-        assert QRectF(0, 0, side, side).contains(path.boundingRect())
-        shapes.append(path)
-    assert shapes[0] != shapes[1] and all(not shape.isEmpty() for shape in shapes)
-    overlap = shapes[0].intersected(shapes[1]).boundingRect()
-    assert overlap.width() * overlap.height() < 0.8 * side * side
+@pytest.mark.parametrize("ratio", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("side", [4, 5, 6, LARGE, 30])
+def test_marks_differ_by_shape_at_any_size(side, ratio):
+    pixels = round(side * ratio)
+    right, wrong = (stamp(shape_of(kind, side, side), pixels, pixels, ratio) > 0.5 for kind in (True, False))
+    assert right.any() and wrong.any() and not right.all() and not wrong.all()
+    assert (right != wrong).sum() >= 0.4 * right.sum()
+    if side < LARGE:
+        assert wrong.any(axis=0).sum() > right.any(axis=0).sum(), "a dash is wider than a dot"
+    assert shape_of(True, SMALLEST - 1, 20) == ""
+
+
+def test_luminances_are_those_of_single_colours():
+    colors = [DARK.text, DARK.base, DARK.resident, DARK.bits16, "#000000", "#ffffff"]
+    assert luminances(np.array([argb(color) for color in colors], np.uint32)) == pytest.approx([luminance(color) for color in colors])
 
 
 @pytest.mark.parametrize(("shape", "size"), [((8, 16, 2), (620, 300)), ((48, 128, 8), (620, 300))])
@@ -74,7 +79,7 @@ def test_marks_are_painted_on_their_cells(make_panel, theme, shape, size):
     panel.selection.pick(token=10)
     image = panel.canvas.grab().toImage()
     assert {panel.canvas.shape_of(True), panel.canvas.shape_of(False)} == ({CORNER, RING} if shape[0] == 8 else {DOT, DASH})
-    for layer, expert, _ in panel.canvas._marks[:40]:
+    for layer, expert in list(marked(panel))[::7]:
         ink = luminance(readable(f"#{int(panel.canvas._fill[layer, expert]) & 0xFFFFFF:06x}"))
         left, top, width, height = panel.canvas.cell_rect((layer, expert)).toRect().getRect()
         seen = [luminance(image.pixelColor(x, y).name()) for x in range(left, left + width) for y in range(top, top + height)]
@@ -118,5 +123,5 @@ def test_the_legend_explains_the_marks_when_pointed_at(make_panel, ahead):
 
 def test_without_predictions_nothing_of_it_is_there(make_panel, recording):
     panel = make_panel(GridPanel, recording)
-    assert panel.canvas._marks == []
+    assert marked(panel) == {}
     assert "read ahead" not in panel.status.text() + " ".join(key.text for key in panel.legend.keys)
