@@ -122,7 +122,7 @@ class GridPanel(Panel):
             token = self._token_shown()
             color, text = (self.theme.text, "just used") if token is None else (self.theme.accent, f"token {token}")
             keys.append(Key((color,), text, frame=True))
-        if not self._ahead():
+        if not self._ahead() or not self.canvas.shape_of(True):
             return keys
         ink, shape = (self.theme.text,), self.canvas.shape_of
         return [*keys, Key(ink, "right", "guess", mark=shape(True), help=USED_HELP),

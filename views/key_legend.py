@@ -12,7 +12,7 @@ from views.grid_marks import CORNERED, stamp
 from views.key import Key
 from views.theme import Theme
 
-SWATCH, SCALE, GAP = 11, 72, 12
+SWATCH, SCALE, GAP, TIGHT = 11, 72, 12, 5
 
 
 class KeyLegend(QWidget):
@@ -63,14 +63,15 @@ class KeyLegend(QWidget):
 
     def _places(self, width: int) -> list[QRect]:
         height = self.fontMetrics().height() + 2
+        widths = [sum(self._widths(key)) for key in self.keys]
+        tight = GAP >= (width - sum(widths)) / max(1, len(widths) - 1) >= TIGHT  # one line, if it is a matter of the gaps
         x = y = 0
         places = []
-        for key in self.keys:
-            wide = sum(self._widths(key))
+        for wide in widths:
             if x and x + wide > width:
                 x, y = 0, y + height
             places.append(QRect(x, y, wide, height))
-            x += wide + GAP
+            x += wide + (TIGHT if tight else GAP)
         return places
 
     def _shape(self, key: Key) -> QImage:

@@ -14,6 +14,7 @@ from tests.factory import make_recording
 from views.colors import argb, luminance, readable
 from views.grid import GridPanel
 from views.grid_marks import CORNER, DASH, DOT, LARGE, RING, SMALLEST, foresee, luminances, shape_of, stamp
+from views.key_legend import GAP, TIGHT
 from views.theme import DARK
 
 
@@ -119,6 +120,22 @@ def test_the_legend_explains_the_marks_when_pointed_at(make_panel, ahead):
     QApplication.sendEvent(panel.legend, QHelpEvent(QEvent.Type.ToolTip, place, panel.legend.mapToGlobal(place)))
     assert QToolTip.text() == keys[RING].help != ""
     QToolTip.hideText()
+
+
+def test_where_cells_are_too_small_for_marks_the_legend_has_none(make_panel):
+    panel = make_panel(GridPanel, make_recording(48, 128, 8, tokens=6, ahead=True), size=(400, 200))
+    assert panel.canvas.shape_of(True) == ""
+    assert "right" not in [key.text for key in panel.legend.keys]
+    panel.resize(900, 500)
+    panel.refresh()
+    assert "right" in [key.text for key in panel.legend.keys]
+
+
+def test_a_legend_that_nearly_fits_draws_closer_together(make_panel, ahead):
+    legend = make_panel(GridPanel, ahead).legend
+    line, loose = legend.fontMetrics().height() + 2, legend.sizeHint().width()
+    spared = (len(legend.keys) - 1) * (GAP - TIGHT)
+    assert [legend.heightForWidth(width) > line for width in (loose, loose - spared, loose - spared - 2)] == [False, False, True]
 
 
 def test_without_predictions_nothing_of_it_is_there(make_panel, recording):
