@@ -64,7 +64,7 @@ class KeyLegend(QWidget):
     def _places(self, width: int) -> list[QRect]:
         height = self.fontMetrics().height() + 2
         widths = [sum(self._widths(key)) for key in self.keys]
-        tight = GAP >= (width - sum(widths)) / max(1, len(widths) - 1) >= TIGHT  # one line, if it is a matter of the gaps
+        tight = GAP > (width - sum(widths)) / max(1, len(widths) - 1) >= TIGHT  # one line, if it is a matter of the gaps
         x = y = 0
         places = []
         for wide in widths:

@@ -14,7 +14,7 @@ from views.textures import swatch
 from views.theme import Theme
 
 SWATCH = 9
-GAP = 12
+GAP, TIGHT = 12, 6
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,18 @@ class Legend(QWidget):
     def _arrange(self) -> None:
         metrics = self.fontMetrics()
         height = metrics.height() + 2
+        widths = [
+            (SWATCH + 5 if entry.color else 0) + metrics.horizontalAdvance(" ".join(filter(None, (entry.name, entry.widest))))
+            for entry in self.entries
+        ]
+        tight = GAP > (self.width() - sum(widths)) / max(1, len(widths) - 1) >= TIGHT  # one line, if it is a matter of the gaps
         x = y = 0
         self._places = []
-        for entry in self.entries:
-            swatch = SWATCH + 5 if entry.color else 0
-            width = swatch + metrics.horizontalAdvance(" ".join(filter(None, (entry.name, entry.widest))))
+        for width in widths:
             if x and x + width > self.width():
                 x, y = 0, y + height
             self._places.append(QRect(x, y, width, height))
-            x += width + GAP
+            x += width + (TIGHT if tight else GAP)
         wanted = y + height if self.entries else 0
         self._rows = wanted // height
         if wanted != self.height():
