@@ -170,6 +170,7 @@ class Window(QMainWindow):
         self.theme_group.triggered.connect(lambda action: self.apply_theme(action.data()))
         self.progress.cancelled.connect(live.stop)
         self.tuning.requested.connect(live.undo.change)
+        self.tuning.requested_all.connect(live.undo.change_all)
         live.undo.indexChanged.connect(self._update)
         live.state_changed.connect(self._update)
         live.progressed.connect(self.progress.show_progress)

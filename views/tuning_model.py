@@ -11,6 +11,7 @@ class TuningModel(QObject):
     """Views read ``values``/``effective`` and call ``request``; the application answers through ``accept`` and ``refuse``."""
 
     requested = Signal(str, object)  # name, new value: the application puts it on the undo stack and sends it
+    requested_all = Signal(str, object)  # what for, new values by name: one step of undo
     changed = Signal(str)  # a value or an effective value is new
     refused = Signal(str, str)  # name, reason
     choices_changed = Signal(str)
@@ -29,6 +30,11 @@ class TuningModel(QObject):
         """Ask for a change. Nothing is different until the engine has accepted it."""
         if not self.read_only and value != self.values[name]:
             self.requested.emit(name, value)
+
+    def request_all(self, text: str, values: dict[str, Value]) -> None:
+        """Ask for several changes that are taken back together; ``text`` says what they are."""
+        if not self.read_only and any(value != self.values[name] for name, value in values.items()):
+            self.requested_all.emit(text, values)
 
     def accept(self, name: str, value: Value, effective: Value) -> None:
         self.values[name] = value

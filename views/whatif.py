@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QStackedLayout, 
 
 from engine.events import MISSES, Phase
 from engine.residency import DEFAULT
+from engine.settings import Value
 from engine.simulate.replay import ORACLE
 from views.fonts import smaller
 from views.legend import Entry, Legend
@@ -194,9 +195,10 @@ class WhatIfPanel(Panel):
                 values = [100 * v for v in curve.hit_rates] if self.choice.key == "rate" else curve.tok_s
                 gap = abs(float(np.interp(np.log(budget_bytes), np.log(curve.budgets), values)) - value)
                 nearest = min(nearest or (gap, curve.policy), (gap, curve.policy))
-        self.settings.request("budget", f"{min(100.0, 100 * budget_bytes / full):.3g}%")
+        wanted: dict[str, Value] = {"budget": f"{min(100.0, 100 * budget_bytes / full):.3g}%"}
         if nearest is not None and self.settings.effective.get("eviction") != nearest[1]:
-            self.settings.request("eviction", "default" if nearest[1] == DEFAULT else nearest[1])
+            wanted["eviction"] = "default" if nearest[1] == DEFAULT else nearest[1]
+        self.settings.request_all("what-if choice", wanted)
 
 
 def _knee(curves: list[Curve]) -> int:

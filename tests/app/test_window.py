@@ -169,6 +169,14 @@ def test_setting_changes_and_is_undone(ready: Window, qtbot) -> None:
     assert [change.new for change in ready.live.recording.changes] == [8, 4, 8]
 
 
+def test_what_if_takes_budget_and_policy_as_one_step(ready: Window, qtbot) -> None:
+    ready.tuning.request_all("what-if choice", {"budget": "50%", "eviction": "lru"})
+    qtbot.waitUntil(lambda: (ready.tuning.values["budget"], ready.tuning.values["eviction"]) == ("50%", "lru"))
+    ready.actions_["undo"].trigger()
+    qtbot.waitUntil(lambda: (ready.tuning.values["budget"], ready.tuning.values["eviction"]) == ("25%", "default"))
+    assert not ready.live.undo.canUndo()
+
+
 def test_refused_setting_is_not_on_the_stack(ready: Window, qtbot) -> None:
     with qtbot.waitSignal(ready.tuning.refused) as refused:
         ready.tuning.request("budget", "1")

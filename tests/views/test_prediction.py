@@ -58,8 +58,8 @@ def test_without_predictions_the_panel_says_what_to_switch_on(qtbot) -> None:
 
 def test_what_if_replays_when_a_request_is_over_and_a_click_asks_for_settings(recording: Recording, qtbot) -> None:
     model, selection = TuningModel(), Selection()
-    asked: list[tuple[str, object]] = []
-    model.requested.connect(lambda name, value: asked.append((name, value)))
+    asked: list[dict[str, object]] = []
+    model.requested_all.connect(lambda text, values: asked.append(values))
     panel = WhatIfPanel(recording, selection, model, DARK)
     qtbot.addWidget(panel)
     panel.resize(420, 300)
@@ -74,7 +74,7 @@ def test_what_if_replays_when_a_request_is_over_and_a_click_asks_for_settings(re
     question = panel._question
     assert question is not None
     panel._click(question.records.full / 2, 50.0)
-    assert asked[0] == ("budget", "50%")
+    assert len(asked) == 1 and asked[0]["budget"] == "50%"  # budget and policy are one request
     panel.choice.choose("speed")
     panel.restyle(LIGHT)
     assert not panel.grab().isNull()
