@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from PySide6.QtCore import Qt, Slot
+from PySide6.QtGui import QHideEvent
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
 
-import numpy as np
-import pyqtgraph as pg
-from PySide6.QtCore import QPointF, Qt, Slot
-from PySide6.QtGui import QHideEvent, QMouseEvent
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QStackedLayout, QVBoxLayout, QWidget
-
-from engine.events import MISSES, Phase
-from engine.residency import DEFAULT
-from engine.settings import Value
+from engine.residency import DEFAULT, POLICIES
+from engine.settings import Value, parse_budget
 from engine.simulate.replay import ORACLE
+from views import whatif_words as words
 from views.fonts import smaller
 from views.legend import Entry, Legend
 from views.panel import Panel
@@ -21,10 +17,10 @@ from views.segments import Segments
 from views.theme import Theme
 from views.timeaxis import rows_within
 from views.units import format_bytes
-from views.whatif_model import Asker, Curve, WhatIf
+from views.whatif_model import Answer, Curve, Progress, WhatIf, knee
+from views.whatif_plot import ROLES, BudgetPlot, Line, Point
+from views.whatif_question import Asker
 
-ROLES = {DEFAULT: "hit", "lru": "capacity", "edgemoe": "router", ORACLE: "text"}
-STYLES = {DEFAULT: Qt.PenStyle.SolidLine, "lru": Qt.PenStyle.DashLine, "edgemoe": Qt.PenStyle.DotLine, ORACLE: Qt.PenStyle.DashDotLine}
 NAMES = {DEFAULT: f"{DEFAULT} (default)", ORACLE: "oracle"}
 
 
@@ -34,39 +30,47 @@ class WhatIfPanel(Panel):
     key = "whatif"
     title = "What if"
     every = 6
+    keys = (("←  →", "Another budget"), ("↑  ↓", "Another policy"), ("Enter", "Take budget and policy, in one step"), ("Esc", "Let go"))
 
     def __init__(self, *args: object, **more: object) -> None:
         super().__init__(*args, **more)  # type: ignore[arg-type]
         self.model = WhatIf(self)
         self.model.answered.connect(self._answered)
-        self.model.done.connect(self._complete)
-        self._asker, self._question, self._curves = Asker(self.recording), None, []  # type: Asker, Question | None, list[Curve]
-        self._job, self._asked = 0, (-1, -1)
+        self.model.progressed.connect(self._progressed)
+        self.model.ended.connect(self._ended)
+        self._asker, self._answer = Asker(self.recording), None  # type: Asker, Answer | None
+        self._asked = (-1, -1)
+        self._cancelled: Progress | None = None
+        self._progress: Progress | None = None
         self.build()
         self.selection.changed.connect(self._tell)
+        self.settings.changed.connect(self._note_setting)
 
     def build(self) -> None:
         self.legend = Legend(self.theme, tuple(
             Entry(NAMES.get(policy, policy), role, "100.0% · 0000 t/s", line=True,
-                  help="Hit rate and predicted tokens/s at the budget in force")
+                  help="Hit rate and predicted tokens/s at the budget pointed at, else at the one in force")
             for policy, role in ROLES.items()
         ))  # fmt: skip
-        self.note, self.button = QLabel(), QPushButton("Compute")
+        self.note, self.progress, self.button = QLabel(), QLabel(), QPushButton("Compute")
+        for label in (self.note, self.progress):
+            label.setFont(smaller(self.font()))
         self.note.setWordWrap(True)
-        self.note.setFont(smaller(self.font()))
-        self.button.setToolTip("Replay the session so far with other budgets and policies. It takes a core, also from a running model")
-        self.button.clicked.connect(self.compute)
-        self.plot = _Plot(self)
-        self.plot.clicked = self._click
+        self.progress.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.progress.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.button.clicked.connect(self._pressed)
+        self.plot = BudgetPlot(self)
+        self.plot.chosen.connect(self._point)
+        self.plot.taken.connect(self._take)
         self.choice = Segments((
             ("rate", "Hits", "Hit rate of decoded tokens, %"),
             ("speed", "Tokens/s", "Decode speed by a cost model calibrated on this session"),
         ))  # fmt: skip
-        self.choice.changed.connect(self._choose)
+        self.choice.changed.connect(self._draw)
         foot = QHBoxLayout()
         foot.setContentsMargins(8, 2, 6, 4)
         foot.addWidget(self.choice, 0)
-        foot.addStretch(1)
+        foot.addWidget(self.progress, 1)
         foot.addWidget(self.button, 0)
         full, body = QWidget(), QVBoxLayout()
         body.setContentsMargins(4, 4, 4, 0)
@@ -83,13 +87,14 @@ class WhatIfPanel(Panel):
         self._pages = QStackedLayout(self)
         self._pages.addWidget(empty)
         self._pages.addWidget(full)
+        self._show_button()
         self.restyle(self.theme)
 
     # --- Panel --------------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        self.model.stop()
-        self._asker, self._question, self._curves, self._asked = Asker(self.recording), None, [], (-1, -1)
+        self._stop()
+        self._asker, self._answer, self._asked, self._cancelled = Asker(self.recording), None, (-1, -1), None
         self._draw()
 
     def refresh(self) -> None:
@@ -105,169 +110,155 @@ class WhatIfPanel(Panel):
         self.legend.restyle(theme)
         self.plot.restyle(theme)
         self.choice.restyle(theme)
+        self.progress.setStyleSheet(f"color: {theme.muted}")
         self._draw()
 
     def hideEvent(self, event: QHideEvent) -> None:
-        self.model.stop()
-        self._asked = (-1, -1)
+        if self.model.busy:
+            self._asked = (-1, -1)  # goes on where it was as soon as it is seen again
+        self._stop()
         super().hideEvent(event)
 
     # --- the question and the answer ----------------------------------------------------------------------------------
 
-    @Slot()
     def compute(self) -> None:
-        """Replay the session so far."""
+        """Replay the session so far, but for what has been replayed of it already."""
         self._asked = (len(self.recording.finished), len(self.recording.changes))
-        self._question = self._asker.question()
-        if self._question is not None:
-            self._job = self.model.ask(self._question)
-            self.button.setText("Computing…")
+        self._cancelled = None
+        question = self._asker.question()
+        if question is not None:
+            self.model.ask(question, hurried=self._answer is None)
+        self._show_button()
 
-    @Slot(int, object)
-    def _answered(self, job: int, curves: list[Curve]) -> None:
-        if job == self._job:
-            self._curves = curves
+    @Slot()
+    def _pressed(self) -> None:
+        if self.model.busy:
+            self._cancelled = self._progress
+            self._stop()
+        else:
+            self.compute()
+
+    def _stop(self) -> None:
+        self.model.stop()
+        self._show_button()
+
+    @Slot(object)
+    def _answered(self, answer: Answer) -> None:
+        """Curves stay until those of a newer question, or of more tokens, reach over the whole range."""
+        if answer.coarse or self._answer is None or answer.question.basis == self._answer.question.basis:
+            self._answer = answer
             self._draw()
 
-    @Slot(int)
-    def _complete(self, job: int) -> None:
-        if job == self._job:
-            self.button.setText("Compute")
-            self._tell()
-
-    @Slot(str)
-    def _choose(self, key: str) -> None:
-        self._draw()
-
-    def _draw(self) -> None:
-        question = self._question
-        rate = self.choice.key == "rate"
-        curves = [(c.policy, c.budgets, [100 * v for v in c.hit_rates] if rate else c.tok_s) for c in self._curves]
-        self.plot.show_curves(curves, rate, self.theme)
-        if question is not None:
-            self.plot.mark(question.budget, question.cycle, _knee(self._curves), question.records.full, self.theme)
-        told = {}
-        for curve in self._curves:
-            if question is not None and question.budget in curve.budgets:
-                at = curve.budgets.index(question.budget)
-                told[NAMES.get(curve.policy, curve.policy)] = f"{curve.hit_rates[at]:.1%} · {curve.tok_s[at]:.0f} t/s"
-        self.legend.set_values(told)
+    @Slot(object)
+    def _progressed(self, progress: Progress) -> None:
+        self._progress = progress
+        self._show_button()
         self._tell()
 
     @Slot()
+    def _ended(self) -> None:
+        self._show_button()
+        self._tell()
+
+    def _show_button(self) -> None:
+        """Compute or Cancel, and how far it is."""
+        busy, told = self.model.busy, self._progress
+        self.button.setText("Cancel" if busy else "Compute")
+        self.button.setToolTip(
+            "Stop replaying. The curves stay, and Compute goes on from there" if busy else
+            "Replay the session so far with other budgets and policies. It takes a core, also from a running model"
+        )  # fmt: skip
+        told = told if busy else self._cancelled
+        self.progress.setText(f"{'' if busy else 'cancelled after '}{told.done} of {told.total} replays" if told is not None else "")
+        if not busy:
+            self._progress = None
+
+    # --- what is drawn and said ---------------------------------------------------------------------------------------
+
+    def _values(self, curve: Curve) -> list[float]:
+        return [100 * rate for rate in curve.hit_rates] if self.choice.key == "rate" else curve.tok_s
+
+    @Slot()
+    def _draw(self) -> None:
+        curves = self._answer.curves if self._answer is not None else []
+        lines = [Line(curve.policy, curve.budgets, self._values(curve)) for curve in curves]
+        top = 100.0 if self.choice.key == "rate" else max((max(line.values) for line in lines), default=1.0)
+        self.plot.show_lines(lines, top, self.theme)
+        self.plot.setAccessibleName(f"{'Hit rate' if self.choice.key == 'rate' else 'Tokens/s'} over the budget")
+        self.plot.home = Point(str(self.settings.effective.get("eviction", DEFAULT)), self._here())
+        if self._answer is not None:
+            question = self._answer.question
+            self.plot.show_marks(self._here(), question.cycle, knee(curves), question.records.full)
+        self._point()
+
+    @Slot()
+    def _point(self) -> None:
+        """Read out what is pointed at: beside it, in the legend, and below what a click would do."""
+        point, curves = self.plot.point, self._answer.curves if self._answer is not None else []
+        budget = point.budget if point is not None else self._here()
+        told = {}
+        for curve in curves:
+            if budget in curve.budgets:
+                at = curve.budgets.index(budget)
+                told[curve.policy] = f"{curve.hit_rates[at]:.1%} · {curve.tok_s[at]:.0f} t/s"
+        self.legend.set_values({NAMES.get(policy, policy): text for policy, text in told.items()})
+        text = ""
+        if point is not None:
+            size = f"{words.share(point.budget, self._full())} · {format_bytes(point.budget)}"
+            text = f"{point.policy} at {size}\n{told[point.policy].replace(' ·', ' hits ·')}"
+        self.plot.tell(text)
+        self.plot.setAccessibleDescription(text.replace("\n", ": "))
+        self._tell()
+
+    @Slot(str)
+    def _note_setting(self, name: str) -> None:
+        if name in ("budget", "eviction"):
+            self._draw()
+
+    def _here(self) -> int:
+        """The budget in force, in bytes; 0 where there is none."""
+        return self.recording.budget.granted if self.recording.budget is not None else 0
+
+    def _full(self) -> int:
+        return max(1, self.recording.budget.full if self.recording.budget is not None else 1)
+
+    @Slot()
     def _tell(self) -> None:
-        """One line: what was replayed, or for a range what the oracle would have missed in it."""
-        question = self._question
-        if question is None:
-            self.note.setText("")
+        """One line: what a click would take; else what was replayed, or for a range what the oracle would have missed in it."""
+        self.plot.usable = not self.settings.read_only
+        if self._answer is None:
+            self.note.clear()
             return
-        picked, oracle = self.selection.picked, next((c for c in self._curves if c.policy == ORACLE), None)
+        if self.plot.point is not None:
+            point = self.plot.point
+            self.note.setText(words.RECORDED if self.settings.read_only else words.offer(point, self._wanted(point), self._full()))
+            return
+        question, picked = self._answer.question, self.selection.picked
+        oracle = next((curve for curve in self._answer.curves if curve.policy == ORACLE), None)
         if picked.start is not None and picked.end is not None and oracle is not None and oracle.misses:
-            low, high = rows_within(self.recording, (picked.start, picked.end))
-            rows = self.recording.tokens.rows(low, high)
-            self.note.setText(self._of_range(rows, low, high, oracle))
+            self.note.setText(words.of_range(self.recording, rows_within(self.recording, (picked.start, picked.end)), oracle))
             return
-        count = question.routing.tokens
-        self.note.setText(f"{count:,} tokens replayed, nothing read ahead. Click: take this budget and policy")
+        busy, told = self.model.busy, self._progress
+        more = words.HINT if self.plot.usable else words.READ
+        if busy and told is not None:
+            more = words.under_way(told, question, self._full())
+        self.note.setText(f"{words.replayed(question)}. {more}")
 
-    def _of_range(self, rows: np.ndarray, low: int, high: int, oracle: Curve) -> str:
-        """What was missed in token rows ``low`` to ``high``, and what the oracle would have missed with the budget they had."""
-        decoded = rows["phase"] == Phase.DECODE
-        budgets = np.unique(rows["budget_bytes"][decoded])
-        misses = oracle.misses.get(int(budgets[0])) if len(budgets) == 1 else None
-        if misses is None:
-            return "The range has several budgets, or one that was not replayed; choose tokens of one budget"
-        all_decoded = self.recording.tokens.column("phase") == Phase.DECODE
-        where = (np.cumsum(all_decoded) - 1 - (int(all_decoded.sum()) - len(misses)))[low:high][decoded]
-        inside = where[(where >= 0) & (where < len(misses))]
-        ours = int(sum(rows[name][decoded].sum() for name in MISSES))
-        return (f"Range of {len(inside)} tokens at {format_bytes(int(budgets[0]))}: {ours:,} misses; oracle without reading ahead: "
-                f"{int(misses[inside].sum()):,}")  # fmt: skip
+    # --- taking -------------------------------------------------------------------------------------------------------
 
-    def _click(self, budget_bytes: float, value: float) -> None:
-        """Take the budget under the pointer, and the policy whose curve is nearest."""
-        if self._question is None or not self._curves:
-            return
-        full = self._question.records.full
-        nearest = None
-        for curve in self._curves:
-            if curve.policy != ORACLE:
-                values = [100 * v for v in curve.hit_rates] if self.choice.key == "rate" else curve.tok_s
-                gap = abs(float(np.interp(np.log(budget_bytes), np.log(curve.budgets), values)) - value)
-                nearest = min(nearest or (gap, curve.policy), (gap, curve.policy))
-        wanted: dict[str, Value] = {"budget": f"{min(100.0, 100 * budget_bytes / full):.3g}%"}
-        if nearest is not None and self.settings.effective.get("eviction") != nearest[1]:
-            wanted["eviction"] = "default" if nearest[1] == DEFAULT else nearest[1]
-        self.settings.request_all("what-if choice", wanted)
+    def _wanted(self, point: Point) -> dict[str, Value]:
+        """The settings that a point stands for, as far as they are not in force."""
+        wanted: dict[str, Value] = {}
+        if point.budget != self._here():
+            share = f"{100 * point.budget / self._full():.4g}%"
+            wanted["budget"] = share if parse_budget(share, self._full()) == point.budget else f"{point.budget}B"
+        if point.policy in POLICIES and self.settings.effective.get("eviction") != point.policy:
+            wanted["eviction"] = "default" if point.policy == DEFAULT else point.policy
+        return wanted
 
-
-def _knee(curves: list[Curve]) -> int:
-    """The budget from which on the default policy gains less than an even share of what is left: where its curve stands highest above the
-    straight line between its ends."""
-    curve = next((c for c in curves if c.policy == DEFAULT), None)
-    if curve is None or len(curve.budgets) < 3:
-        return 0
-    x, y = np.array(curve.budgets, float), np.array(curve.hit_rates)
-    line = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
-    return int(x[int(np.argmax(y - line))])
-
-
-class _Plot(pg.PlotWidget):
-    """Curves over budgets on a log scale."""
-
-    def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.clicked: Callable[[float, float], None] = lambda budget, value: None
-        plot = self.getPlotItem()
-        plot.setMenuEnabled(False)
-        plot.setMouseEnabled(False, False)
-        plot.hideButtons()
-        plot.showGrid(x=False, y=True, alpha=0.25)
-        plot.getAxis("left").setWidth(40)
-        self._items = {policy: plot.plot([], []) for policy in ROLES}
-        self._lines = [pg.InfiniteLine(angle=90, label="", labelOpts={"anchors": [(0, 0.5), (0, 0.5)], "fill": None}) for _ in range(3)]
-        for line in self._lines:
-            plot.addItem(line, ignoreBounds=True)
-            line.hide()
-        self.setMinimumHeight(96)
-
-    def show_curves(self, curves: list[tuple[str, list[int], list[float]]], rate: bool, theme: Theme) -> None:
-        told = {policy: (budgets, values) for policy, budgets, values in curves}
-        for policy, item in self._items.items():
-            budgets, values = told.get(policy, ([], []))
-            item.setData(np.log2(np.array(budgets, float)) if budgets else np.empty(0), np.array(values, float))
-            item.setPen(pg.mkPen(getattr(theme, ROLES[policy]), width=1.6, style=STYLES[policy]))
-        highest = max((max(values) for _, _, values in curves if values), default=1.0)
-        self.setYRange(0, 118 if rate else 1.18 * highest, padding=0)
-
-    def mark(self, budget: int, cycle: int, knee: int, full: int, theme: Theme) -> None:
-        """Where the session is, one token's cycle (under it LRU hits nothing), the knee; and the sizes below."""
-        low, high = np.log2(full * 0.055), np.log2(full * 1.04)
-        self.setXRange(low, high, padding=0)
-        shares = (6.25, 12.5, 25, 50, 100)
-        ticks = [(float(np.log2(full * share / 100)), f"{share:.3g}%") for share in shares]
-        self.getPlotItem().getAxis("bottom").setTicks([[(x, text) for x, text in ticks if low <= x <= high]])
-        where = ((budget, "you are here", "budget"), (cycle, "one token: LRU cliff", "capacity"), (knee, "knee", "muted"))
-        for place, (line, (size, text, role)) in enumerate(zip(self._lines, where, strict=True)):
-            line.setVisible(bool(size > 0 and low <= np.log2(max(1, size)) <= high))
-            line.setPos(float(np.log2(max(1, size))))
-            color = getattr(theme, role)
-            line.setPen(pg.mkPen(color, width=1, style=Qt.PenStyle.SolidLine if role == "budget" else Qt.PenStyle.DashLine))
-            line.label.setFormat(text)
-            line.label.setColor(color)
-            line.label.setPosition(0.9 - 0.2 * place)
-            line.label.setFont(smaller(self.font()))
-            line.label.fill = pg.mkBrush(theme.base)
-
-    def restyle(self, theme: Theme) -> None:
-        self.setBackground(theme.base)
-        for side in ("left", "bottom"):
-            axis = self.getPlotItem().getAxis(side)
-            axis.setPen(pg.mkPen(theme.border))
-            axis.setTextPen(pg.mkPen(theme.muted))
-            axis.setStyle(tickFont=smaller(self.font()))
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        point = self.getPlotItem().vb.mapSceneToView(QPointF(self.mapToScene(event.position().toPoint())))
-        self.clicked(2.0 ** point.x(), point.y())
-        event.accept()
+    @Slot()
+    def _take(self) -> None:
+        """Ask for the budget and the policy of the chosen point, to be taken back together."""
+        point = self.plot.point
+        if point is not None:
+            self.settings.request_all(f"what-if choice: {point.policy} at {words.share(point.budget, self._full())}", self._wanted(point))

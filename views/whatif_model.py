@@ -1,46 +1,25 @@
 """What other budgets and policies would have made of the session so far, replayed in a thread; the newest question wins.
 
-T decoded tokens, N experts.
+T decoded tokens.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
-from engine.errors import EngineError
-from engine.events import Residency
-from engine.recording.recording import Recording
 from engine.residency import DEFAULT
-from engine.simulate.cost import Costs, calibrated
-from engine.simulate.live import LiveRouting
-from engine.simulate.replay import ORACLE, Cell, Records, Replay
-from engine.simulate.routing import Routing, checked
-from profiles.devices import load_devices
+from engine.simulate.replay import ORACLE, Cell, Replay, Replayed
+from views.whatif_question import Question
 
 POLICIES = (DEFAULT, "lru", "edgemoe", ORACLE)
-SHARES = (0.06, 0.09, 0.125, 0.18, 0.25, 0.35, 0.5, 0.7, 0.9, 1.0)
-MOST = 6000  # tokens replayed at most: the newest
-
-
-@dataclass(frozen=True)
-class Question:
-    """A routing, what its records weigh and cost, who was resident before, the budget in force, and those that were."""
-
-    routing: Routing
-    records: Records
-    costs: Costs
-    budget: int
-    top_k: int
-    initial: np.ndarray
-    before: tuple[int, ...] = ()
-
-    @property
-    def cycle(self) -> int:
-        return self.records.cycle(self.routing.shape, self.top_k)
+COARSE = (1.0, 0.5, 0.25, 0.06)
+FINE = (0.125, 0.35, 0.18, 0.09, 0.7, 0.9)
+LOOK = 200  # ms between two looks at what is done
 
 
 @dataclass(frozen=True)
@@ -54,110 +33,191 @@ class Curve:
     misses: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-class WhatIf(QObject):
-    """``ask`` starts a job and lets an older one go; ``answered`` brings the curves so far, ``done`` says that they are complete."""
+@dataclass(frozen=True)
+class Answer:
+    """What was replayed so far, of which question; ``coarse``: at a few budgets over the whole range at least."""
 
-    answered = Signal(int, object)  # job, list of curves
-    done = Signal(int)
+    question: Question
+    curves: list[Curve]
+    coarse: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` replays, ``share`` (0..1) of the next; those at hand are of ``tokens`` and of ``low`` to ``high`` bytes."""
+
+    done: int
+    total: int
+    share: float
+    low: int
+    high: int
+    tokens: int
+
+
+class WhatIf(QObject):
+    """``ask`` starts replays and lets older ones go; ``answered`` tells what is new, ``progressed`` how far they are, five times a second
+    at most; ``ended``: no more comes.
+
+    What was replayed is kept as long as the questions are of the same session, so that another budget in force costs only itself.
+    """
+
+    answered = Signal(object)  # Answer
+    progressed = Signal(object)  # Progress
+    ended = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._job, self._replay = 0, None  # type: int, Replay | None
-        self._thread: threading.Thread | None = None
+        self._work: _Work | None = None
+        self._kept = _Kept()
+        self._told: Answer | None = None
+        self._timer = QTimer(self, interval=LOOK)
+        self._timer.timeout.connect(self._look)
 
-    def ask(self, question: Question) -> int:
-        """Replay in the background; returns the job's number."""
+    @property
+    def busy(self) -> bool:
+        return self._work is not None
+
+    def ask(self, question: Question, hurried: bool) -> None:
+        """Replay in the background; ``hurried``: a sample first, where all takes long."""
         self.stop()
-        self._job += 1
-        replay = self._replay = Replay(question.routing, question.records, question.costs)
-        self._thread = threading.Thread(target=self._work, args=(self._job, question, replay), name="what-if", daemon=True)
-        self._thread.start()
-        return self._job
+        self._kept.hold(question)
+        self._work = _Work(question, hurried, self._kept)
+        self._work.start()
+        self._timer.start()
 
     def stop(self) -> None:
-        """Let the job under way go, and wait until it has."""
+        """Let what is under way go, and wait until it has."""
+        work, self._work, self._told = self._work, None, None
+        self._timer.stop()
+        if work is not None:
+            work.stop()
+            work.join()
+
+    @Slot()
+    def _look(self) -> None:
+        work = self._work
+        if work is None:
+            return
+        over = not work.is_alive()
+        if work.answer is not None and work.answer is not self._told:
+            self._told = work.answer
+            self.answered.emit(work.answer)
+        self.progressed.emit(work.progress())
+        if over and work is self._work:
+            self.stop()
+            self.ended.emit()
+
+
+class _Kept:
+    """Replays done, by what they are of, budget and policy."""
+
+    def __init__(self) -> None:
+        self._session: object = None
+        self._told: dict[tuple[object, ...], dict[tuple[int, str], Replayed]] = {}
+
+    def hold(self, question: Question) -> None:
+        """Forget those of another session."""
+        if question.basis[0] != self._session:
+            self._session, self._told = question.basis[0], {}
+
+    def all(self, question: Question) -> dict[tuple[int, str], Replayed]:
+        return self._told.setdefault(question.basis, {})
+
+
+class _Work(threading.Thread):
+    """What matters comes first: the budget in force, then few over the whole range, then those between; each with all policies."""
+
+    def __init__(self, question: Question, hurried: bool, kept: _Kept) -> None:
+        super().__init__(name="what-if", daemon=True)
+        sample = question.sample() if hurried else question
+        self._parts = [(sample, _stages(sample)[:2])] if sample is not question else []
+        self._parts.append((question, _stages(question)))
+        self._total = len(POLICIES) * sum(len(stage) for _, stages in self._parts for stage in stages)
+        self._done, self._question, self._stage = 0, self._parts[0][0], self._parts[0][1][0]
+        self._kept, self._stopped = kept, False
+        self._replay: Replay | None = None
+        self._before = 0  # tokens of the replays that are done
+        self._enough = 0
+        self.answer: Answer | None = None
+
+    def stop(self) -> None:
+        self._stopped = True
         if self._replay is not None:
             self._replay.stop()
-        if self._thread is not None:
-            self._thread.join()
-        self._replay = self._thread = None
 
-    def _work(self, job: int, question: Question, replay: Replay) -> None:
-        full, curves = question.records.full, {policy: Curve(policy) for policy in POLICIES}
-        least = question.top_k * max(question.records.bytes_by_bits.values())
-        known = {question.budget, *question.before}
-        budgets = sorted({max(least, int(full * share)) for share in SHARES} | known)
-        for policy, curve in curves.items():
-            for budget in budgets:
-                try:
-                    told = replay.run(Cell(budget, policy, initial=_fitting(question, budget)))
-                except EngineError:
-                    continue
-                if told is None:
-                    return
-                curve.budgets.append(budget)
-                curve.hit_rates.append(told.hit_rate)
-                curve.tok_s.append(told.tok_s)
-                if budget in known:
-                    curve.misses[budget] = told.misses
-            self.answered.emit(job, [c for c in curves.values() if c.budgets])
-        self.done.emit(job)
+    def progress(self) -> Progress:
+        replay, tokens = self._replay, self._question.routing.tokens
+        share = (replay.done - self._before) / tokens if replay is not None else 0.0
+        return Progress(self._done, self._total, min(1.0, max(0.0, share)), min(self._stage), max(self._stage), tokens)
+
+    def run(self) -> None:
+        for question, stages in self._parts:
+            self._begin(question)
+            found = self._kept.all(question)
+            for number, stage in enumerate(stages):
+                self._stage = stage or self._stage
+                for budget, policy in product(stage, POLICIES):
+                    told = self._told(question, budget, policy)
+                    if told is None:
+                        return
+                    self._done += 1
+                    self.answer = Answer(question, _curves(question, found), coarse=number > 1)
+                if number == 1:
+                    self.answer = Answer(question, _curves(question, found), coarse=True)
+
+    def _begin(self, question: Question) -> None:
+        self._question, self._before = question, 0
+        self._replay = Replay(question.routing, question.records, question.costs)
+        if self._stopped:  # just now: the replay was not there to be told
+            self._replay.stop()
+        self._enough = full = question.records.full
+        free = self._told(question, full, "lru")
+        if free is not None:
+            self._enough = min(full, free.peak_bytes + int(question.records.sizes.max()))
+
+    def _told(self, question: Question, budget: int, policy: str) -> Replayed | None:
+        """Replayed now or before; None when stopped. Where nobody ever has to leave, neither budget nor policy makes a difference."""
+        assert self._replay is not None
+        found, asked = self._kept.all(question), (budget, policy)
+        if budget >= self._enough:
+            budget, policy = question.records.full, "lru"
+        told = found.get((budget, policy))
+        if told is None and not self._stopped:
+            told = self._replay.run(Cell(budget, policy, initial=question.resident(budget)))
+            self._before = self._replay.done
+        if told is not None:
+            found[asked] = found[budget, policy] = told
+        return told
 
 
-def _fitting(question: Question, budget: int) -> np.ndarray:
-    """As many of those resident to begin with as fit."""
-    sizes = np.array([question.records.bytes_by_bits[int(question.records.bits[e])] for e in question.initial], np.int64)
-    return question.initial[np.cumsum(sizes) <= budget] if len(sizes) else question.initial
+def _stages(question: Question) -> list[list[int]]:
+    """Budgets in bytes, those that matter most first."""
+    full, least = question.records.full, question.records.least(question.top_k)
+    stages: list[list[int]] = [[max(least, question.budget)]]
+    for shares, more in ((COARSE, ()), (FINE, question.before)):
+        known = {budget for stage in stages for budget in stage}
+        budgets = dict.fromkeys([*(max(least, int(full * share)) for share in shares), *(b for b in more if least <= b)])
+        stages.append([budget for budget in budgets if budget not in known])
+    return stages
 
 
-def _sound(routing: Routing) -> Routing:
-    """The routing held to what native code may be given: a session file can say anything."""
-    return checked("This session", routing.experts, routing.lengths, routing.expert_count, routing.prefill)
+def _curves(question: Question, found: dict[tuple[int, str], Replayed]) -> list[Curve]:
+    known, curves = {question.budget, *question.before}, []
+    for policy in POLICIES:
+        told = {budget: found[budget, policy] for budget in sorted(b for b, p in found if p == policy)}
+        curves.append(Curve(
+            policy, list(told), [one.hit_rate for one in told.values()], [one.tok_s for one in told.values()],
+            {budget: one.misses for budget, one in told.items() if budget in known},
+        ))  # fmt: skip
+    return [curve for curve in curves if curve.budgets]
 
 
-class Asker:
-    """Makes questions of a recording as it grows."""
-
-    def __init__(self, recording: Recording) -> None:
-        self.recording, self._devices = recording, load_devices()
-        self._live: LiveRouting | None = None
-
-    def question(self) -> Question | None:
-        """The session so far, since its model was loaded; None as long as there is nothing to replay."""
-        recording, model, budget = self.recording, self.recording.model, self.recording.budget
-        if model is None or budget is None or not len(recording.tokens):
-            return None
-        self._live = self._live or LiveRouting(recording)
-        try:
-            routing = _sound(self._live.follow())
-        except EngineError:
-            return None
-        requests = routing.requests
-        while requests > 1 and routing.tokens > MOST:
-            requests -= 1
-            routing = routing.take(np.arange(routing.requests - requests, routing.requests)) if routing.requests > requests else routing
-        if not routing.tokens:
-            return None
-        bits = int(recording.effective.get("bits", model.widths[0]))
-        bits = bits if bits in model.record_bytes else model.widths[0]
-        records = Records({bits: model.record_bytes[bits]}, np.full(routing.shape.total, bits))
-        device = self._devices.get(str(recording.effective.get("device", "native")), self._devices["native"])
-        try:
-            costs = calibrated(recording, device)
-        except EngineError:
-            return None
-        before = self._resident_before(model.layers, model.experts)
-        return Question(routing, records, costs, budget.granted, model.top_k, before, self._budgets())
-
-    def _budgets(self) -> tuple[int, ...]:
-        """The budgets that decoded tokens had, the four of most tokens."""
-        sizes, counts = np.unique(self.recording.tokens.column("budget_bytes"), return_counts=True)
-        return tuple(sizes[np.argsort(-counts)[:4]].tolist())
-
-    def _resident_before(self, layers: int, experts: int) -> np.ndarray:
-        """Who was in memory before the first pass, in the order of loading."""
-        changes = self.recording.residency
-        rows = changes.rows(changes.search("time", self.recording.loaded), None)[:20_000]
-        known = (rows["layer"] >= 0) & (rows["layer"] < layers) & (rows["expert"] >= 0) & (rows["expert"] < experts)
-        filled = rows[known & (rows["token"] < 0) & (rows["state"] == Residency.RESIDENT)]
-        return (filled["layer"].astype(np.int32) * experts + filled["expert"]).astype(np.int32)
+def knee(curves: list[Curve]) -> int:
+    """The budget from which on the default policy gains less than an even share of what is left: where its curve stands highest above the
+    straight line between its ends. 0 where there is no telling."""
+    curve = next((c for c in curves if c.policy == DEFAULT), None)
+    if curve is None or len(curve.budgets) < 3:
+        return 0
+    x, y = np.array(curve.budgets, float), np.array(curve.hit_rates)
+    line = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
+    return int(x[int(np.argmax(y - line))])

@@ -1,0 +1,233 @@
+"""Curves over budgets on a log scale, and the point on them that pointer or keys have chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QColor, QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPen
+from PySide6.QtWidgets import QWidget
+
+from engine.residency import DEFAULT
+from engine.simulate.replay import ORACLE
+from views.fonts import smaller
+from views.theme import Theme
+
+ROLES = {DEFAULT: "hit", "lru": "capacity", "edgemoe": "router", ORACLE: "text"}
+STYLES = {DEFAULT: Qt.PenStyle.SolidLine, "lru": Qt.PenStyle.DashLine, "edgemoe": Qt.PenStyle.DotLine, ORACLE: Qt.PenStyle.DashDotLine}
+SHARES = (6.25, 12.5, 25, 50, 100)  # that the axis names
+
+
+class Line(NamedTuple):
+    """A policy, the budgets in bytes at which it was replayed, in order, and the value at each."""
+
+    policy: str
+    budgets: list[int]
+    values: list[float]
+
+
+class Point(NamedTuple):
+    """One replay."""
+
+    policy: str
+    budget: int
+
+
+class BudgetPlot(pg.PlotWidget):
+    """Pointing chooses the replay nearest to the pointer; so do the arrow keys. A click or Enter takes it, Esc lets go."""
+
+    chosen = Signal()  # ``point`` is another
+    taken = Signal()
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.point: Point | None = None
+        self.home = Point(DEFAULT, 0)  # where keys begin: what is in force
+        self.usable = True  # a click takes what it points at
+        self._lines: list[Line] = []
+        self._by_key = False
+        plot = self.getPlotItem()
+        plot.setMenuEnabled(False)
+        plot.setMouseEnabled(False, False)
+        plot.hideButtons()
+        plot.showGrid(x=False, y=True, alpha=0.25)
+        plot.getAxis("left").setWidth(40)
+        self._items = {policy: plot.plot([], [], symbol="o", symbolSize=4) for policy in ROLES}
+        self._marks = [pg.InfiniteLine(angle=90, label="", labelOpts={"anchors": [(0, 0.5), (0, 0.5)], "fill": None}) for _ in range(3)]
+        self._cross, self._ring = pg.InfiniteLine(angle=90), pg.ScatterPlotItem(size=11)
+        self._told = pg.TextItem()
+        for item in (*self._marks, self._cross, self._ring, self._told):
+            plot.addItem(item, ignoreBounds=True)
+            item.hide()
+        self._told.setZValue(10)
+        self.setMinimumHeight(96)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMouseTracking(True)
+        self.viewport().setMouseTracking(True)
+
+    # --- what is drawn -------------------------------------------------------------------------------------------------
+
+    def show_lines(self, lines: Sequence[Line], top: float, theme: Theme) -> None:
+        """Draw one line a policy, up to ``top``."""
+        self._lines, self._theme = list(lines), theme
+        told = {line.policy: line for line in lines}
+        for policy, item in self._items.items():
+            line, color = told.get(policy), getattr(theme, ROLES[policy])
+            item.setData(np.log2(np.array(line.budgets, float)) if line else np.empty(0), np.array(line.values if line else [], float))
+            item.setPen(pg.mkPen(color, width=1.6, style=STYLES[policy]))
+            item.setSymbolBrush(color)
+            item.setSymbolPen(None)
+        self.setYRange(0, 1.18 * top, padding=0)
+        if self.point is not None and self._value(self.point) is None:
+            self.let_go()
+
+    def show_marks(self, budget: int, cycle: int, knee: int, full: int) -> None:
+        """Where the session is, one token's cycle (under it LRU hits nothing), the knee, in bytes; and the shares of ``full`` below."""
+        low, high = np.log2(full * 0.055), np.log2(full * 1.04)
+        self.setXRange(low, high, padding=0)
+        ticks = [(float(np.log2(full * share / 100)), f"{share:.3g}%") for share in SHARES]
+        self.getPlotItem().getAxis("bottom").setTicks([[(x, text) for x, text in ticks if low <= x <= high]])
+        where = ((budget, "you are here", "budget"), (cycle, "one token: LRU cliff", "capacity"), (knee, "knee", "muted"))
+        for place, (mark, (size, text, role)) in enumerate(zip(self._marks, where, strict=True)):
+            x = float(np.log2(max(1, size)))
+            mark.setVisible(bool(size > 0 and low <= x <= high))
+            mark.setPos(x)
+            color = getattr(self._theme, role)
+            mark.setPen(pg.mkPen(color, width=1, style=Qt.PenStyle.SolidLine if role == "budget" else Qt.PenStyle.DashLine))
+            mark.label.setFormat(text)
+            mark.label.setColor(color)
+            mark.label.setPosition(0.9 - 0.2 * place)
+            mark.label.setFont(smaller(self.font()))
+            mark.label.fill = pg.mkBrush(self._theme.base)
+            mark.label.setAnchor((1, 0.5) if x > (low + high) / 2 else (0, 0.5))
+
+    def tell(self, text: str) -> None:
+        """Write beside the chosen point."""
+        value = self._value(self.point) if self.point else None
+        for item in (self._cross, self._ring, self._told):
+            item.setVisible(value is not None)
+        if self.point is None or value is None:
+            return
+        x, theme = float(np.log2(self.point.budget)), self._theme
+        (left, right), (_, top) = self.getPlotItem().viewRange()
+        self._cross.setPos(x)
+        self._cross.setPen(pg.mkPen(theme.accent, width=1))
+        self._ring.setData([x], [value], pen=pg.mkPen(theme.accent, width=2), brush=pg.mkBrush(theme.base))
+        self._told.setText(text)
+        self._told.setColor(QColor(theme.text))
+        self._told.textItem.setFont(smaller(self.font()))
+        self._told.fill, self._told.border = pg.mkBrush(theme.raised), pg.mkPen(theme.border)
+        self._told.setAnchor((1.06 if x > (left + right) / 2 else -0.06, -0.25 if value > top / 2 else 1.25))
+        self._told.setPos(x, value)
+
+    def restyle(self, theme: Theme) -> None:
+        self._theme = theme
+        self.setBackground(theme.base)
+        for side in ("left", "bottom"):
+            axis = self.getPlotItem().getAxis(side)
+            axis.setPen(pg.mkPen(theme.border))
+            axis.setTextPen(pg.mkPen(theme.muted))
+            axis.setStyle(tickFont=smaller(self.font()))
+
+    def drawForeground(self, painter: QPainter, rect: QRectF) -> None:
+        super().drawForeground(painter, rect)
+        if self.hasFocus():
+            painter.resetTransform()
+            painter.setPen(QPen(QColor(self._theme.accent), 1))
+            painter.drawRect(self.viewport().rect().adjusted(0, 0, -1, -1))
+
+    # --- the chosen point ----------------------------------------------------------------------------------------------
+
+    def choose(self, point: Point | None) -> None:
+        if point != self.point:
+            self.point = point
+            self.chosen.emit()
+
+    def let_go(self) -> None:
+        self._by_key = False
+        self.choose(None)
+
+    def _value(self, point: Point) -> float | None:
+        line = next((line for line in self._lines if line.policy == point.policy), None)
+        return line.values[line.budgets.index(point.budget)] if line and point.budget in line.budgets else None
+
+    def _at(self, budget: int) -> list[tuple[float, Point]]:
+        """Values at a budget, highest first."""
+        told = [(self._value(Point(line.policy, budget)), Point(line.policy, budget)) for line in self._lines]
+        return sorted(((value, point) for value, point in told if value is not None), key=lambda one: -one[0])
+
+    def _nearest(self, place: QPointF) -> Point | None:
+        """The replay nearest to a place of the viewport: by budget, then by value; None outside of the axes."""
+        box = self.getPlotItem().getViewBox()
+        scene = self.mapToScene(place.toPoint())
+        budgets = sorted({budget for line in self._lines for budget in line.budgets})
+        if not budgets or not box.sceneBoundingRect().contains(scene):
+            return None
+        pointed = box.mapSceneToView(scene)
+        budget = min(budgets, key=lambda one: abs(np.log2(one) - pointed.x()))
+        return min(self._at(budget), key=lambda one: abs(one[0] - pointed.y()))[1]
+
+    # --- events --------------------------------------------------------------------------------------------------------
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        point = self._nearest(event.position())
+        self._by_key = False
+        self.choose(point)
+        shape = Qt.CursorShape.PointingHandCursor if self.usable else Qt.CursorShape.CrossCursor
+        self.viewport().setCursor(shape if point is not None else Qt.CursorShape.ArrowCursor)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton:
+            self.choose(self._nearest(event.position()))
+            if self.point is not None:
+                self.taken.emit()
+        event.accept()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        event.accept()
+
+    def leaveEvent(self, event: object) -> None:
+        if not self._by_key:
+            self.let_go()
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        super().focusInEvent(event)
+        self.viewport().update()
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        super().focusOutEvent(event)
+        self.let_go()
+        self.viewport().update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        steps = {Qt.Key.Key_Left: (-1, 0), Qt.Key.Key_Right: (1, 0), Qt.Key.Key_Up: (0, -1), Qt.Key.Key_Down: (0, 1)}
+        if event.key() in steps and self._lines:
+            self._step(*steps[Qt.Key(event.key())])
+        elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.point is not None:
+            self.taken.emit()
+        elif event.key() == Qt.Key.Key_Escape and self.point is not None:
+            self.let_go()
+        else:
+            event.ignore()
+            return
+        event.accept()
+
+    def _step(self, sideways: int, down: int) -> None:
+        """To the next budget of the curve, or the next curve at the budget; the first step shows where one is."""
+        start = self.point or self._nearest_home()
+        if self.point is not None and sideways:
+            budgets = next(line.budgets for line in self._lines if line.policy == start.policy)
+            place = budgets.index(start.budget) + sideways
+            start = start._replace(budget=budgets[min(max(place, 0), len(budgets) - 1)])
+        elif self.point is not None:
+            others = [point for _, point in self._at(start.budget)]
+            start = others[min(max(others.index(start) + down, 0), len(others) - 1)]
+        self._by_key = True
+        self.choose(start)
+
+    def _nearest_home(self) -> Point:
+        line = next((line for line in self._lines if line.policy == self.home.policy), self._lines[0])
+        return Point(line.policy, min(line.budgets, key=lambda budget: abs(budget - self.home.budget)))
