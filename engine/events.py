@@ -118,9 +118,13 @@ BYTES_READ = ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")
 
 RESIDENCY = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"), ("state", "u1"), ("bits", "u1"), ("score", "<f4"),
+    ("newcomer", "<i4"), ("runner_up", "<f4"),
 ])
-"""One change of an expert's state in the buffer. ABSENT: ``score`` is the eviction score that lost. LOADING: the probability for which
-it is read ahead, 0 where it was demanded."""
+"""One change of an expert's state in the buffer. LOADING: ``score`` is the probability for which it is read ahead, 0 where it was demanded.
+
+ABSENT: ``score`` is the eviction score that lost, the highest. ``newcomer`` is one more than the number (layer · E + expert) of the
+expert that it made room for; -1 where less was to be in memory (a smaller budget, more room for reads ahead), 0 where no policy was asked
+or a session does not tell. Else ``runner_up`` is the score of who would have had to leave instead, nan where all others were in use."""
 
 PREDICTION = np.dtype([
     ("time", "<i8"), ("token", "<i4"), ("layer", "<i2"), ("expert", "<i2"),

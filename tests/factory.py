@@ -172,23 +172,25 @@ class _Run:
         self.seen.add(key)
         return missed[expert]
 
-    def _evict(self, row: int) -> int:
+    def _evict(self, row: int, newcomer: tuple[int, int]) -> int:
         """Make room for one more; returns how many were evicted."""
         evicted = 0
         while len(self.resident) >= self.capacity:
             (old_layer, old), _ = self.resident.popitem(last=False)
-            self._change(row, (old_layer, old), Residency.ABSENT, 0, 0.5)
+            self._change(row, (old_layer, old), Residency.ABSENT, 0, 0.5, newcomer=newcomer)
             evicted += 1
         return evicted
 
-    def _change(self, row: int, key: tuple[int, int], state: Residency, bits: int, score: float = 0.0, time: int = 0) -> None:
-        self.rows["residency"].append((time or self.now, row, *key, state, bits, score))
+    def _change(self, row: int, key: tuple[int, int], state: Residency, bits: int, score: float = 0.0, time: int = 0,
+                newcomer: tuple[int, int] | None = None) -> None:  # fmt: skip
+        number = newcomer[0] * self.experts + newcomer[1] + 1 if newcomer else 0
+        self.rows["residency"].append((time or self.now, row, *key, state, bits, score, number, 0.25 if newcomer else 0.0))
 
     def _read(self, spent: dict, row: int, layer: int, missed: dict[int, Outcome], bits: int) -> int:
         """Read what was missed, on several lanes at once; the token loop waits for all. Returns how many were evicted."""
         evicted, end, landed = 0, self.now, []
         for slot, (expert, outcome) in enumerate(missed.items()):
-            evicted += self._evict(row)
+            evicted += self._evict(row, (layer, expert))
             self._change(row, (layer, expert), Residency.LOADING, bits)
             began, duration = self.now + 3_000 * slot, int(self.random.integers(250_000, 500_000))
             self._landed(row, (layer, expert), began, duration, 1 + slot % LANES, bits, outcome)
@@ -270,7 +272,7 @@ class _AheadRun(_Run):
     def _find(self, row: int, layer: int, expert: int, bits: int, missed: dict[int, Outcome]) -> Outcome:
         key = (layer, expert)
         if key in self.staged:
-            self.evicted += self._evict(row)
+            self.evicted += self._evict(row, (layer, expert))
             self.resident[key] = self.staged.pop(key)
             self._change(row, key, Residency.RESIDENT, self.resident[key])
             self.useful += RECORD_BYTES[bits]
@@ -290,7 +292,7 @@ class _AheadRun(_Run):
         joined = {expert: self.flying.pop((layer, expert)) for expert, outcome in missed.items() if outcome == Outcome.LATE}
         evicted, self.evicted = self.evicted, 0
         for expert, (start, duration, lane) in joined.items():
-            evicted += self._evict(row)
+            evicted += self._evict(row, (layer, expert))
             self.resident[layer, expert] = bits
             self._landed(row, (layer, expert), start, duration, lane, bits, Outcome.PRELOADED)
         evicted += super()._read(spent, row, layer, {e: outcome for e, outcome in missed.items() if outcome != Outcome.LATE}, bits)

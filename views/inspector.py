@@ -19,10 +19,13 @@ from PySide6.QtWidgets import (
 )
 
 from engine.recording.history import ExpertHistory
+from engine.recording.reasons import reason_of
 from engine.recording.recording import Recording
 from views.expert_strip import ExpertStrip
 from views.facts import SWATCH, Facts
+from views.fonts import smaller
 from views.inspector_facts import experts_of_token, facts_of_expert, facts_of_token, shares_of_token, state_of, token_text
+from views.inspector_reasons import why
 from views.inspector_tables import EventsModel, PathDelegate, PathModel, plain_table, style_headers
 from views.segments import Segments
 from views.selection import Selection
@@ -78,7 +81,10 @@ class InspectorPanel(TimePanel):
         head.addLayout(titles, 1)
         head.addWidget(self.choice, 0, Qt.AlignmentFlag.AlignTop)
         self.facts, self.strip = Facts(self.theme, self), ExpertStrip(self.theme, self.navigator, self)
-        self.shares = SharesBar(self.theme)
+        self.shares, self.reason = SharesBar(self.theme), QLabel(self)
+        self.reason.setWordWrap(True)
+        self.reason.setTextFormat(Qt.TextFormat.PlainText)
+        self.reason.setFont(smaller(self.font()))
         self.events, self.path, self.cells = EventsModel(self.theme, self), PathModel(self), PathDelegate(self.theme, self)
         self.event_table, self.path_table = plain_table(QTableView(self)), plain_table(QTableView(self))
         self._build_tables()
@@ -87,7 +93,7 @@ class InspectorPanel(TimePanel):
         column.setContentsMargins(8, 6, 8, 4)
         column.setSpacing(5)
         column.addLayout(head)
-        for widget in (self.facts, self.shares, self.strip):
+        for widget in (self.reason, self.facts, self.shares, self.strip):
             column.addWidget(widget)
         column.addWidget(self.event_table, 1)
         column.addWidget(self.path_table, 1)
@@ -170,8 +176,9 @@ class InspectorPanel(TimePanel):
         picked = self.selection.picked
         self.choice.setVisible(picked.token is not None and picked.expert is not None)
         self.choice.choose(kind)
-        for widget, place in ((self.shares, "token"), (self.strip, "expert"), (self.event_table, "expert"), (self.path_table, "token")):
-            widget.setVisible(kind == place)
+        for place, widgets in (("expert", (self.reason, self.strip, self.event_table)), ("token", (self.shares, self.path_table))):
+            for widget in widgets:
+                widget.setVisible(kind == place)
         if kind == "expert":
             self._show_expert(subject[1], subject[2], changed)
         elif changed:
@@ -227,6 +234,9 @@ class InspectorPanel(TimePanel):
         more = f"reading the session, {100 * share:.0f}%" if share < 1 else self._how(("expert", layer, expert))
         color, sign = (self.theme.muted, "□") if role == "absent" else (getattr(self.theme, role), "■")
         self.state.setText(f'<span style="color:{color}">{sign}</span> {text} · {more}')
+        lines, scores = why(reason_of(self.history)) if share == 1 else ([], "")
+        self.reason.setText("\n".join(lines))
+        self.reason.setToolTip(scores)
         self.facts.show_facts(facts_of_expert(self.recording, layer, expert, self.history.account()))
         self.strip.show_history(self.history, self.window(), [mark.time for mark in self.marks()])
         self.events.restyle(self.theme, self.selection.picked.token)

@@ -168,7 +168,7 @@ class ExpertHistory:
             rows = rows[~earlier]
             if len(self.changes) and self.changes.column("state")[-1] != Residency.ABSENT:
                 token = int(np.searchsorted(self.recording.tokens.column("start"), time))
-                self.changes.append(np.array([(time, token, self.layer, self.expert, Residency.ABSENT, 0, nan)], RESIDENCY))
+                self.changes.append(np.array([(time, token, self.layer, self.expert, Residency.ABSENT, 0, nan, 0, 0)], RESIDENCY))
         self.changes.append(rows)
 
     def _changed(self, limit: int) -> list[Event]:

@@ -38,6 +38,8 @@ struct Change {
   int16_t layer, expert;
   uint8_t state, bits;
   float score;
+  int32_t newcomer;
+  float runner_up;
 };
 
 struct Prediction {
@@ -103,8 +105,9 @@ class Records {
     if (on) spans.push_back({start, end - start, token_, layer_of(expert), local(expert), READ, uint8_t(lane), uint8_t(bits), outcome, int32_t(bytes)});
   }
 
-  void changed(int32_t expert, State state, int bits, double score) {
-    if (on) changes.push_back({now(), token_, layer_of(expert), local(expert), state, uint8_t(bits), float(score)});
+  // `newcomer` and `runner_up` as engine/events.py has them.
+  void changed(int32_t expert, State state, int bits, double score, int32_t newcomer = 0, double runner_up = 0) {
+    if (on) changes.push_back({now(), token_, layer_of(expert), local(expert), state, uint8_t(bits), float(score), newcomer, float(runner_up)});
   }
 
   void predicted(int32_t expert, int rank, int ahead, bool chosen, Asked asked, float probability) {

@@ -1,6 +1,7 @@
 #include "residency/buffer.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace edgemoe {
 
@@ -22,7 +23,7 @@ Buffer::Buffer(Shape shape, std::vector<Width> widths, int64_t budget, Policy* p
 
 bool Buffer::admit(int32_t e, int width, Moment at) {
   const int64_t bytes = widths_[width].bytes;
-  if (!evict_until(budget_ - kept_free() - bytes, at)) return false;
+  if (!evict_until(budget_ - kept_free() - bytes, at, e)) return false;
   take(e, width, false, 0.0);
   pinned_[e] = 1;
   policy_->loaded(e, at);
@@ -31,7 +32,7 @@ bool Buffer::admit(int32_t e, int width, Moment at) {
 
 bool Buffer::adopt(int32_t e, Moment at) {
   const int64_t bytes = held_[e];
-  if (!evict_until(budget_ - std::max(cap_, staged_ - bytes) - bytes, at)) return false;
+  if (!evict_until(budget_ - std::max(cap_, staged_ - bytes) - bytes, at, e)) return false;
   staging_[e] = 0;
   staged_ -= bytes;
   resident_ += bytes;
@@ -89,8 +90,9 @@ int Buffer::staged_for_later(Moment at) const {
   return count;
 }
 
-// Evicts the residents of the highest scores until `room` bytes hold the others, or nobody where that cannot be.
-bool Buffer::evict_until(int64_t room, Moment at) {
+// Evicts the residents of the highest scores until `room` bytes hold the others, or nobody where that cannot be; `newcomer` is who comes, if
+// anybody does.
+bool Buffer::evict_until(int64_t room, Moment at, int32_t newcomer) {
   if (resident_ <= room) return true;
   int64_t evictable = 0;
   candidates_.clear();
@@ -108,14 +110,22 @@ bool Buffer::evict_until(int64_t room, Moment at) {
     for (size_t i = 1; i < candidates_.size(); ++i)
       if (scores_[candidates_[i]] > scores_[candidates_[worst]]) worst = i;
     const int32_t e = candidates_[worst];
-    drop(e, scores_[e]);
+    candidates_.erase(candidates_.begin() + int64_t(worst));
+    drop(e, scores_[e], newcomer < 0 ? -1 : newcomer + 1, told_->on ? highest_left() : 0.0);
     evicted_.push_front(e);
     ++evictions_;
     ++told_->totals.evictions;
-    candidates_.erase(candidates_.begin() + int64_t(worst));
   }
   if (int(evicted_.size()) > remembered_) evicted_.resize(size_t(remembered_));
   return true;
+}
+
+// The score of the candidate who would have to leave next, for the record; NaN where there is none.
+double Buffer::highest_left() const {
+  double highest = std::numeric_limits<double>::quiet_NaN();
+  for (int32_t e : candidates_)
+    if (!(scores_[e] <= highest)) highest = scores_[e];
+  return highest;
 }
 
 // Drops what was read ahead and is not pinned, the furthest from its turn and then the least likely first, until `room` bytes hold the
@@ -159,7 +169,7 @@ void Buffer::take(int32_t e, int width, bool ahead, double odds) {
   told_->changed(e, LOADING, bits(e), odds);
 }
 
-void Buffer::drop(int32_t e, double score) {
+void Buffer::drop(int32_t e, double score, int32_t newcomer, double runner_up) {
   count(e, 0);
   if (staging_[e]) staged_ones_.erase(std::find(staged_ones_.begin(), staged_ones_.end(), e));
   if (slab_ != nullptr) slab_->give(slot_[e]);
@@ -167,7 +177,7 @@ void Buffer::drop(int32_t e, double score) {
   records_[e] = 0;
   state_[e] = ABSENT;
   pinned_[e] = staging_[e] = 0;
-  told_->changed(e, ABSENT, bits(e), score);
+  told_->changed(e, ABSENT, bits(e), score, newcomer, runner_up);
 }
 
 // `e` now holds that many bytes.

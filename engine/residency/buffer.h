@@ -86,12 +86,13 @@ class Buffer {
   const uint8_t* width_places() const { return width_.data(); }
 
  private:
-  bool evict_until(int64_t room, Moment at);
+  bool evict_until(int64_t room, Moment at, int32_t newcomer = -1);
+  double highest_left() const;
   void unstage_until(int64_t room, Moment at, int nearer_than);
   int64_t droppable(Moment at, int nearer_than) const;
   int64_t kept_free() const { return staged_ > cap_ ? staged_ : cap_; }
   void take(int32_t e, int width, bool ahead, double odds);
-  void drop(int32_t e, double score);
+  void drop(int32_t e, double score, int32_t newcomer = 0, double runner_up = 0);
   void count(int32_t e, int64_t bytes);
   int distance(int32_t e, Moment at) const;
 

@@ -23,7 +23,7 @@ def asked(*rows: tuple[int, int, int]) -> np.ndarray:
 
 
 def changes(*rows: tuple[int, int, int, Residency]) -> np.ndarray:
-    return np.array([(time, 0, layer, expert, state, 4, 0.0) for time, layer, expert, state in rows], RESIDENCY)
+    return np.array([(time, 0, layer, expert, state, 4, 0.0, 0, 0.0) for time, layer, expert, state in rows], RESIDENCY)
 
 
 def uses(*rows: tuple[int, int, int, int, Outcome]) -> np.ndarray:

@@ -95,7 +95,7 @@ def test_history_over_a_reload(record) -> None:
 
 def test_history_is_told_of_a_reload_that_nothing_followed() -> None:
     recording = Recording()
-    row = np.array([(5, 0, 1, 2, Residency.RESIDENT, 4, 0.0)], RESIDENCY)
+    row = np.array([(5, 0, 1, 2, Residency.RESIDENT, 4, 0.0, 0, 0.0)], RESIDENCY)
     ready = Ready(0, make_model(), defaults(), defaults(), Budget(1, 1, 1))
     for message in (ready, Batch({"residency": row.tobytes()}, [])):
         recording.append(message)

@@ -113,6 +113,21 @@ def test_the_account_is_true(open_session: Open) -> None:
     assert loading * session.store.record_bytes(4) == session.buffer.resident_bytes
 
 
+def test_evictions_tell_who_came_and_who_was_next(open_session: Open) -> None:
+    session = open_session(budget="25%", predictor="none", eviction="lru")
+    generate(session)
+    states = np.frombuffer(open_session.rows("residency"), RESIDENCY)
+    experts = session.store.spec.experts
+    evicted = np.flatnonzero(states["state"] == Residency.ABSENT)
+    assert len(evicted) and (states["newcomer"][evicted] > 0).all()
+    assert not states["newcomer"][states["state"] != Residency.ABSENT].any()
+    for row in evicted:
+        loads = states[row:][states["state"][row:] == Residency.LOADING]
+        assert divmod(int(states["newcomer"][row]) - 1, experts) == (loads["layer"][0], loads["expert"][0])
+        assert not states["runner_up"][row] > states["score"][row]
+    assert (states["runner_up"][evicted] < 0).any()
+
+
 def test_a_damaged_record_is_named_and_the_session_goes_on(store: Store, tmp_path: Path) -> None:
     copy = tmp_path / "store"
     shutil.copytree(store.path, copy)

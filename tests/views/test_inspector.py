@@ -8,8 +8,9 @@ from PySide6.QtCore import QPoint, Qt
 
 from engine.events import Outcome, Phase, Residency, SpanKind
 from engine.recording.recording import Recording
+from engine.residency import POLICIES
 from tests.factory import RECORD_BYTES, make_messages, make_recording
-from views import inspector
+from views import inspector, inspector_reasons
 from views.inspector import InspectorPanel
 from views.inspector_tables import EventsModel
 from views.theme import DARK
@@ -87,6 +88,39 @@ def test_state_follows_the_grid(panel, recording, place):
     state, bits = recording.grid.state[place], recording.grid.bits[place]
     assert ("resident" if state == Residency.RESIDENT else "absent") in panel.state.text()
     assert (f"at {bits} bits" in panel.state.text()) == bool(bits)
+
+
+def test_why_it_left_names_who_came_and_the_next_in_line(make_panel, recording):
+    rows = recording.residency.rows()
+    gone = rows[(rows["state"] == Residency.ABSENT) & (rows["newcomer"] > 0)]
+    last = next(row for row in gone[::-1] if of_expert(rows, row["layer"], row["expert"])[-1]["time"] == row["time"])
+    panel = make_panel(InspectorPanel, recording, size=SMALL)
+    panel.selection.pick(layer=int(last["layer"]), expert=int(last["expert"]))
+    panel.tick()
+    layer, expert = divmod(int(last["newcomer"]) - 1, 16)
+    lines = panel.reason.text().split("\n")
+    assert lines[0].startswith(f"Evicted at token {last['token']} (") and lines[0].endswith(f"for layer {layer}, expert {expert}")
+    assert lines[1] == "Score 0.5, the highest; the next, 0.25, stayed (lru; higher: longer unused)"
+    assert "number of its last use" in panel.reason.toolTip()
+
+
+def test_why_it_stays_tells_its_uses_and_what_another_left_with(make_panel, recording):
+    rows, uses = recording.residency.rows(), recording.accesses.rows()
+    layer, expert = (int(place) for place in np.argwhere(recording.grid.state == Residency.RESIDENT)[0])
+    since = int(of_expert(rows, layer, expert)[-1]["token"])
+    used = of_expert(uses, layer, expert)
+    count = int((used["token"] >= since).sum())
+    panel = make_panel(InspectorPanel, recording, size=SMALL)
+    panel.selection.pick(layer=layer, expert=expert)
+    panel.tick()
+    came, told, *more = panel.reason.text().split("\n")
+    assert came.startswith(f"Read on demand at token {since} (")
+    assert told == f"Used {'once' if count == 1 else f'{count} times'} since, last by token {used['token'][-1]}"
+    assert more[0] == "Nobody has had to leave since" or "left with score 0.5; this one's was 0.25 at most" in more[0]
+
+
+def test_every_policy_says_what_its_score_is():
+    assert set(inspector_reasons.SCORES) == set(POLICIES)
 
 
 def test_an_expert_never_used(make_panel):
