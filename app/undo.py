@@ -132,6 +132,5 @@ def _void(command: QUndoCommand) -> bool:
 def _shown(name: str, value: Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str):
-        return value or "none"
-    return f"{value} {BY_NAME[name].unit}".strip()
+    setting = BY_NAME[name]
+    return (str(value) if setting.kind == "bytes" else setting.with_unit(value)) or "none"

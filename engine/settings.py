@@ -65,6 +65,16 @@ class Setting:
                 raise EngineError(f"{self.title}: {value} {self.unit} is outside {low} to {high} {self.unit}")
         return value
 
+    def unit_of(self, value: Value) -> str:
+        """The unit as it stands behind a value: 2 layers, 1 layer, and none behind auto."""
+        number = re.fullmatch(r"-?[0-9]*\.?[0-9]+", str(value))
+        if number is None:
+            return ""
+        return self.unit[:-1] if float(number[0]) == 1 and self.unit.endswith("s") and "/" not in self.unit else self.unit
+
+    def with_unit(self, value: Value) -> str:
+        return f"{value} {self.unit_of(value)}".strip()
+
 
 def _converted(text: Value, kind: type) -> Value:
     if kind is bool and isinstance(text, str):

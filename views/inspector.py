@@ -25,8 +25,10 @@ from views.expert_strip import ExpertStrip
 from views.facts import SWATCH, Facts
 from views.fonts import smaller
 from views.inspector_facts import experts_of_token, facts_of_expert, facts_of_token, shares_of_token, state_of, token_text
+from views.inspector_key import keys_of_bits, keys_of_expert, keys_of_outcomes
 from views.inspector_reasons import why
 from views.inspector_tables import EventsModel, PathDelegate, PathModel, plain_table, style_headers
+from views.key_legend import KeyLegend
 from views.segments import Segments
 from views.selection import Selection
 from views.shares import SharesBar
@@ -81,7 +83,8 @@ class InspectorPanel(TimePanel):
         head.addLayout(titles, 1)
         head.addWidget(self.choice, 0, Qt.AlignmentFlag.AlignTop)
         self.facts, self.strip = Facts(self.theme, self), ExpertStrip(self.theme, self.navigator, self)
-        self.shares, self.reason = SharesBar(self.theme), QLabel(self)
+        self.shares, self.reason, self.legend = SharesBar(self.theme), QLabel(self), KeyLegend(self.theme, self)
+        self.legend.setFont(smaller(self.font()))
         self.reason.setWordWrap(True)
         self.reason.setTextFormat(Qt.TextFormat.PlainText)
         self.reason.setFont(smaller(self.font()))
@@ -93,7 +96,7 @@ class InspectorPanel(TimePanel):
         column.setContentsMargins(8, 6, 8, 4)
         column.setSpacing(5)
         column.addLayout(head)
-        for widget in (self.reason, self.facts, self.shares, self.strip):
+        for widget in (self.reason, self.facts, self.shares, self.strip, self.legend):
             column.addWidget(widget)
         column.addWidget(self.event_table, 1)
         column.addWidget(self.path_table, 1)
@@ -198,7 +201,7 @@ class InspectorPanel(TimePanel):
         self.strip.show_bands(bands)
 
     def restyle(self, theme: Theme) -> None:
-        self.theme = self.shares.theme = theme
+        self.theme = self.shares.theme = self.legend.theme = theme
         for part in (self.facts, self.strip, self.choice, self.cells):
             part.restyle(theme)
         self._hint.setStyleSheet(f"color: {theme.muted}")
@@ -238,6 +241,7 @@ class InspectorPanel(TimePanel):
         self.reason.setText("\n".join(lines))
         self.reason.setToolTip(scores)
         self.facts.show_facts(facts_of_expert(self.recording, layer, expert, self.history.account()))
+        self.legend.set_keys(keys_of_expert(self.history, self.theme))
         self.strip.show_history(self.history, self.window(), [mark.time for mark in self.marks()])
         self.events.restyle(self.theme, self.selection.picked.token)
         scroll = self.event_table.verticalScrollBar()
@@ -255,7 +259,9 @@ class InspectorPanel(TimePanel):
         self.state.setText(f"{at} · {self._how(('token', token, -1))}")
         self.facts.show_facts(facts_of_token(self.recording, token))
         self.shares.show_shares(shares_of_token(self.recording, token))
-        self.path.show_accesses(experts_of_token(self.recording, token))
+        accesses = experts_of_token(self.recording, token)
+        self.path.show_accesses(accesses)
+        self.legend.set_keys([*keys_of_outcomes(accesses["outcome"], self.theme), *keys_of_bits(accesses["bits"], self.theme)])
         self._fit_path()
 
     def _fit_path(self) -> None:

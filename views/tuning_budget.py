@@ -37,6 +37,18 @@ def slider_position(size: int, low: int, high: int) -> int:
     return min(STEPS, round(STEPS * math.log(size / low) / math.log(high / low)))
 
 
+def under_cycle(budget: int, full: int, cycle: int) -> str:
+    """What is wrong with a ``budget`` in bytes that one token's experts of all layers, ``cycle`` bytes of ``full``, do not fit; "" where
+    they do."""
+    if not 0 < budget < cycle:
+        return ""
+    scale, unit = next(((scale, unit) for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)) if cycle >= scale), (1, "B"))
+    least = math.ceil(cycle * 100 / scale) / 100  # rounded up, so that it can be entered as it is read
+    share = math.ceil(1000 * cycle / full) / 10
+    return (f"⚠ Under one token cycle: what a token uses in all layers does not fit, so that the next one finds most of it gone and LRU "
+            f"hits nothing. The smallest that holds it is {least:g}{unit}, {share:g}%")  # fmt: skip
+
+
 class BytesEditor(Editor):
     """A size or a share as text. ``set_range`` gives it the slider; without a range the text alone serves."""
 

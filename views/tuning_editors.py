@@ -78,14 +78,14 @@ class ChoiceEditor(Editor):
         with QSignalBlocker(self._box):
             self._box.clear()
             for choice in choices:
-                self._box.addItem(f"{choice} {self.setting.unit}".strip(), choice)
+                self._box.addItem(self.setting.with_unit(choice), choice)
         if shown is not None:
             self.show_value(shown)
 
     def show_value(self, value: Value) -> None:
         index = self._box.findData(value)
         if index < 0:  # a recorded session may come from a machine with other devices: show it all the same
-            self._box.addItem(f"{value} {self.setting.unit}".strip(), value)
+            self._box.addItem(self.setting.with_unit(value), value)
             index = self._box.count() - 1
         self._box.setCurrentIndex(index)
 
@@ -145,8 +145,7 @@ class NumberEditor(Editor):
 
     def _count(self) -> None:
         """One thread, two threads."""
-        unit = self.setting.unit
-        self._box.setSuffix(f" {unit[:-1] if self._box.value() == 1 and unit.endswith('s') else unit}" if unit else "")
+        self._box.setSuffix(f" {self.setting.unit_of(self._box.value())}".rstrip())
 
     @Slot(int)
     @Slot(float)

@@ -13,7 +13,7 @@ from engine.settings import Effect, Setting, Value, parse_size
 from views.colors import mix
 from views.theme import Theme
 from views.throttle import Throttle
-from views.tuning_budget import BytesEditor
+from views.tuning_budget import BytesEditor, under_cycle
 from views.tuning_editors import ChoiceEditor, Editor, NumberEditor, PathEditor, SwitchEditor, TextEditor
 from views.tuning_model import TuningModel
 from views.units import format_bytes
@@ -50,8 +50,7 @@ def describe(setting: Setting, value: Value) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         value = f"{value:g}"
-    unit = setting.unit[:-1] if value == 1 and setting.unit.endswith("s") else setting.unit
-    return f"{value} {unit}".strip() if str(value) else "none"
+    return setting.with_unit(value) or "none"
 
 
 def same(setting: Setting, value: Value, effective: Value) -> bool:
@@ -88,10 +87,11 @@ class Row(QWidget):
         self._note = QLabel(self)
         self._note.setWordWrap(True)
         self._note.setTextFormat(Qt.TextFormat.PlainText)
-        self._error = QLabel(self)
-        self._error.setWordWrap(True)
-        self._error.setTextFormat(Qt.TextFormat.PlainText)
-        self._error.hide()
+        self._flag, self._error = QLabel(self), QLabel(self)  # a value that works and is unwise; one that was refused
+        for label in (self._flag, self._error):
+            label.setWordWrap(True)
+            label.setTextFormat(Qt.TextFormat.PlainText)
+            label.hide()
         self._refused_at: Value | None = None
         self._arrange()
         self._explain()
@@ -154,6 +154,7 @@ class Row(QWidget):
     def restyle(self, theme: Theme) -> None:
         self._note.setStyleSheet(f"color: {theme.muted}; font-size: 11px;")
         self._error.setStyleSheet(f"color: {theme.error}; font-size: 11px;")
+        self._flag.setStyleSheet(f"color: {theme.warning}; font-size: 11px;")
         quiet = self.setting.effect is Effect.TOKEN
         color = theme.muted if quiet else theme.warning
         # Most changes hold at once: only those that do not deserve a frame.
@@ -182,7 +183,8 @@ class Row(QWidget):
         for column, widget in enumerate((self._title, self.editor, self._badge, self._default)):
             grid.addWidget(widget, 0, column)
         grid.addWidget(self._note, 1, 1, 1, 3)
-        grid.addWidget(self._error, 2, 0, 1, 4)
+        grid.addWidget(self._flag, 2, 1, 1, 3)
+        grid.addWidget(self._error, 3, 0, 1, 4)
 
     def _explain(self) -> None:
         setting = self.setting
@@ -207,11 +209,11 @@ class Row(QWidget):
             parts.append(f"= {describe(self.setting, effective)}{'' if limits else ' in force'}")
         if limits:
             parts.append(f"{format_bytes(limits[0])} to {format_bytes(limits[1])}")
-        if limits and isinstance(effective, int) and limits[0] <= effective < self._model.cycle:
-            parts.append(f"⚠ under one token cycle: every token uses more experts than fit, so LRU hits nothing; "
-                         f"{format_bytes(self._model.cycle)} holds them")  # fmt: skip
         self._note.setText(" · ".join(parts))
         self._note.setVisible(bool(parts))
+        flag = under_cycle(effective, limits[1], self._model.cycle) if limits and isinstance(effective, int) else ""
+        self._flag.setText(flag)
+        self._flag.setVisible(bool(flag))
 
     @Slot(object)
     def _edited(self, value: Value) -> None:

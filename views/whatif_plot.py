@@ -99,7 +99,8 @@ class BudgetPlot(pg.PlotWidget):
             mark.setPen(pg.mkPen(color, width=1, style=Qt.PenStyle.SolidLine if role == "budget" else Qt.PenStyle.DashLine))
             mark.label.setFormat(text)
             mark.label.setColor(color)
-            mark.label.setPosition(0.9 - 0.2 * place)
+            # Curves rise: there is room above them at the left, below them at the right.
+            mark.label.setPosition(0.92 - 0.17 * place if x < (low + high) / 2 else 0.08 + 0.17 * place)
             mark.label.setFont(smaller(self.font()))
             mark.label.fill = pg.mkBrush(self._theme.base)
             mark.label.setAnchor((1, 0.5) if x > (low + high) / 2 else (0, 0.5))

@@ -11,6 +11,7 @@ from engine.recording.recording import Recording
 from engine.residency import POLICIES
 from tests.factory import RECORD_BYTES, make_messages, make_recording
 from views import inspector, inspector_reasons
+from views.grid_shades import OUTCOMES
 from views.inspector import InspectorPanel
 from views.inspector_tables import EventsModel
 from views.theme import DARK
@@ -121,6 +122,16 @@ def test_why_it_stays_tells_its_uses_and_what_another_left_with(make_panel, reco
 
 def test_every_policy_says_what_its_score_is():
     assert set(inspector_reasons.SCORES) == set(POLICIES)
+
+
+def test_colours_have_a_key_of_what_occurs(panel, recording, place):
+    outcomes = set(of_expert(recording.accesses.rows(), *place)["outcome"].tolist())
+    names = [key.text for key in panel.legend.keys]
+    assert {OUTCOMES[Outcome(outcome)][1] for outcome in outcomes} <= set(names) and any(name.endswith(" bits") for name in names)
+    panel.selection.pick(layer=None, expert=None, token=12)
+    panel.tick()
+    token = set(recording.accesses.rows()[recording.accesses.rows()["token"] == 12]["outcome"].tolist())
+    assert [key.text for key in panel.legend.keys][: len(token)] == [name for outcome, (_, name) in OUTCOMES.items() if outcome in token]
 
 
 def test_an_expert_never_used(make_panel):

@@ -9,6 +9,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QSlider, QSpinBox
 
 from engine.settings import BY_NAME, SETTINGS, parse_size
+from views.theme import DARK
 from views.throttle import Throttle
 from views.tuning import TuningPanel
 from views.tuning_budget import STEPS, BytesEditor, slider_position, slider_text
@@ -84,6 +85,28 @@ def test_effective_value_is_shown_only_where_it_differs(make_panel) -> None:
     assert "= 11.8 MiB in force" in texts(panel, "budget")
     assert "= float32 in force" in texts(panel, "dtype")
     assert not any("in force" in text for text in texts(panel, "memory_limit"))
+
+
+def test_a_budget_under_one_token_cycle_is_flagged_with_the_smallest_that_is_not(make_panel) -> None:
+    model, mib = TuningModel(), 1 << 20
+    model.budget_range, model.cycle = (mib, 48 * mib), 6 * mib + 1
+    panel = make_panel(TuningPanel, settings=model, size=(420, 900))
+    model.accept("budget", "10%", 48 * mib // 10)
+    flags = [text for text in texts(panel, "budget") if text.startswith("⚠")]
+    assert len(flags) == 1 and flags[0].endswith("6.01MiB, 12.6%")  # rounded up: what is read there is not flagged again
+    assert DARK.warning in panel.rows["budget"]._flag.styleSheet()
+    for text in ("6.01MiB", "12.6%"):
+        model.accept("budget", text, parse_size(text, 48 * mib))
+        assert not any("⚠" in text for text in texts(panel, "budget"))
+
+
+def test_units_stand_behind_numbers_alone(make_panel) -> None:
+    panel = make_panel(TuningPanel)
+    for name, shown in (("preload_depth", ["auto", "1 layer", "2 layers"]), ("preload_width", ["auto", "1 expert", "2 experts"])):
+        box = panel.rows[name].findChild(QComboBox)
+        assert [box.itemText(place) for place in range(3)] == shown
+        assert "Default: auto." in box.toolTip()
+    assert BY_NAME["pace"].with_unit(1.0) == "1.0 tokens/s"
 
 
 def test_refused_change_returns_and_says_why(make_panel) -> None:
