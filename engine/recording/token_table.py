@@ -25,6 +25,8 @@ _UNITS = {name: f"{name}_ns" for name in _NANOSECONDS} | {"logprob": "logprob_na
 _UNITS |= {f"resident_{bits}": f"resident_{bits}bit_bytes" for bits in WIDTHS}
 HEADERS: dict[str, str] = {name: _UNITS.get(name, name) for name in TOKEN.names or ()}
 """Columns by their name in ``TOKEN``."""
+LATER = ("preloaded",)
+"""Columns that older tables do not have. Nothing was read ahead then: they are 0."""
 _PHASES = np.array([phase.name.lower() for phase in Phase])
 
 
@@ -55,19 +57,23 @@ def export_parquet(recording: Recording, path: Path, report: Report | None = Non
 
 
 def import_csv(path: Path) -> tuple[np.ndarray, list[str]]:
-    """Read what ``export_csv`` wrote: rows [n] of ``TOKEN`` and their texts, exactly as in the recording.
+    """Read what ``export_csv`` wrote, also before the columns ``LATER`` were: rows [n] of ``TOKEN`` and their texts, exactly as recorded.
 
     Raises:
         EngineError: there is no such file, or it is no such table.
     """
     types = {header: pa.from_numpy_dtype(TOKEN[name]) for name, header in HEADERS.items()}
     types |= {HEADERS["phase"]: pa.string(), "text_json": pa.string()}
-    options = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
+    options = pa.csv.ConvertOptions(column_types=types)
     try:
         with path.open("rb") as file:
             table = pa.csv.read_csv(file, convert_options=options)
-        rows = np.empty(table.num_rows, TOKEN)
+        rows = np.zeros(table.num_rows, TOKEN)
         for name, header in HEADERS.items():
+            if header not in table.column_names:
+                if name in LATER:
+                    continue
+                raise ValueError(f"it has no column {header}")
             values = table[header]
             rows[name] = [Phase[text.upper()] for text in values.to_pylist()] if name == "phase" else values.to_numpy()
         return rows, [json.loads(text) for text in table["text_json"].to_pylist()]

@@ -77,6 +77,25 @@ def test_parquet_holds_the_same(recording: Recording, tmp_path: Path) -> None:
     assert table["stall_ns"].to_pylist() == recording.tokens.column("stall").tolist()
 
 
+def test_tables_from_before_a_column_was_are_read(recording: Recording, tmp_path: Path) -> None:
+    export_csv(recording, tmp_path / "run.csv")
+    with (tmp_path / "run.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    for gone, readable in ((("preloaded",), True), (("preloaded", "hits"), False)):
+        with (tmp_path / "old.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [name for name in lines[0] if name not in gone], extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(lines)
+        if not readable:
+            with pytest.raises(EngineError, match="it has no column hits"):
+                import_csv(tmp_path / "old.csv")
+            continue
+        rows, texts = import_csv(tmp_path / "old.csv")
+        wanted = recording.tokens.rows()
+        wanted["preloaded"] = 0
+        assert rows.tobytes() == wanted.tobytes() and texts == recording.pieces
+
+
 def test_an_empty_recording_gives_a_header(tmp_path: Path) -> None:
     assert export_csv(Recording(), tmp_path / "run.csv") == 0
     rows, texts = import_csv(tmp_path / "run.csv")
