@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from PySide6.QtCore import Qt, Slot
 from PySide6.QtGui import QHideEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
@@ -178,13 +179,21 @@ class WhatIfPanel(Panel):
     def _values(self, curve: Curve) -> list[float]:
         return [100 * rate for rate in curve.hit_rates] if self.choice.key == "rate" else curve.tok_s
 
+    def _between(self, curve: Curve) -> tuple[np.ndarray, np.ndarray] | None:
+        """LRU's hits at every budget, where one pass told them."""
+        if self._answer is None or self._answer.lru is None or curve.policy != "lru" or self.choice.key != "rate":
+            return None
+        records, least = self._answer.question.records, self._answer.question.top_k
+        return np.arange(least, len(self._answer.lru)) * float(records.sizes[0]), 100 * self._answer.lru[least:]
+
     @Slot()
     def _draw(self) -> None:
         curves = self._answer.curves if self._answer is not None else []
-        lines = [Line(curve.policy, curve.budgets, self._values(curve)) for curve in curves]
-        top = 100.0 if self.choice.key == "rate" else max((max(line.values) for line in lines), default=1.0)
-        self.plot.show_lines(lines, top, self.theme)
-        self.plot.setAccessibleName(f"{'Hit rate' if self.choice.key == 'rate' else 'Tokens/s'} over the budget")
+        rate = self.choice.key == "rate"
+        lines = [Line(curve.policy, curve.budgets, self._values(curve), self._between(curve)) for curve in curves]
+        top = 100.0 if rate else max((max(line.values) for line in lines), default=1.0)
+        self.plot.show_lines(lines, top, "%" if rate else " t/s", self.theme)
+        self.plot.setAccessibleName(f"{'Hit rate' if rate else 'Tokens/s'} over the budget")
         self.plot.home = Point(str(self.settings.effective.get("eviction", DEFAULT)), self._here())
         if self._answer is not None:
             question = self._answer.question
@@ -227,7 +236,7 @@ class WhatIfPanel(Panel):
         """One line: what a click would take; else what was replayed, or for a range what the oracle would have missed in it."""
         self.plot.usable = not self.settings.read_only
         if self._answer is None:
-            self.note.clear()
+            self.note.setText(words.BEGUN if self.model.busy else words.WAITING)
             return
         if self.plot.point is not None:
             point = self.plot.point

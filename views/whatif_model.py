@@ -13,7 +13,7 @@ import numpy as np
 from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
 from engine.residency import DEFAULT
-from engine.simulate.replay import ORACLE, Cell, Replay, Replayed
+from engine.simulate.replay import ORACLE, Cell, Replay, Replayed, lru_curve
 from views.whatif_question import Question
 
 POLICIES = (DEFAULT, "lru", "edgemoe", ORACLE)
@@ -35,11 +35,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was replayed so far, of which question; ``coarse``: at a few budgets over the whole range at least."""
+    """What was replayed so far, of which question; ``coarse``: at a few budgets over the whole range at least.
+
+    ``lru`` is LRU's hit rate (0..1) with room for 0 to N experts, from one pass, where that is exact: without a warm start.
+    """
 
     question: Question
     curves: list[Curve]
     coarse: bool
+    lru: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class _Work(threading.Thread):
         self._replay: Replay | None = None
         self._before = 0  # tokens of the replays that are done
         self._enough = 0
+        self._lru: np.ndarray | None = None
         self.answer: Answer | None = None
 
     def stop(self) -> None:
@@ -161,15 +166,16 @@ class _Work(threading.Thread):
                     if told is None:
                         return
                     self._done += 1
-                    self.answer = Answer(question, _curves(question, found), coarse=number > 1)
+                    self.answer = Answer(question, _curves(question, found), number > 1, self._lru)
                 if number == 1:
-                    self.answer = Answer(question, _curves(question, found), coarse=True)
+                    self.answer = Answer(question, _curves(question, found), True, self._lru)
 
     def _begin(self, question: Question) -> None:
         self._question, self._before = question, 0
         self._replay = Replay(question.routing, question.records, question.costs)
         if self._stopped:  # just now: the replay was not there to be told
             self._replay.stop()
+        self._lru = lru_curve(question.routing) if not len(question.initial) else None
         self._enough = full = question.records.full
         free = self._told(question, full, "lru")
         if free is not None:

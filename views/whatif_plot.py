@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPen
+from PySide6.QtGui import QColor, QFocusEvent, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPen
 from PySide6.QtWidgets import QWidget
 
 from engine.residency import DEFAULT
@@ -18,15 +18,17 @@ from views.theme import Theme
 
 ROLES = {DEFAULT: "hit", "lru": "capacity", "edgemoe": "router", ORACLE: "text"}
 STYLES = {DEFAULT: Qt.PenStyle.SolidLine, "lru": Qt.PenStyle.DashLine, "edgemoe": Qt.PenStyle.DotLine, ORACLE: Qt.PenStyle.DashDotLine}
-SHARES = (6.25, 12.5, 25, 50, 100)  # that the axis names
+HEADROOM = 1.18  # times the highest value: what the axis reaches to
+SHARES = (6.25, 12.5, 25, 50, 100)  # percent that the axis names
 
 
 class Line(NamedTuple):
-    """A policy, the budgets in bytes at which it was replayed, in order, and the value at each."""
+    """A policy, the budgets in bytes at which it was replayed, in order, the value at each; ``between``: bytes and values known besides."""
 
     policy: str
     budgets: list[int]
     values: list[float]
+    between: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Point(NamedTuple):
@@ -36,6 +38,15 @@ class Point(NamedTuple):
     budget: int
 
 
+class _ValueAxis(pg.AxisItem):
+    """Values with their unit."""
+
+    unit = ""
+
+    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        return [f"{value:g}{self.unit}" for value in values]
+
+
 class BudgetPlot(pg.PlotWidget):
     """Pointing chooses the replay nearest to the pointer; so do the arrow keys. A click or Enter takes it, Esc lets go."""
 
@@ -43,44 +54,53 @@ class BudgetPlot(pg.PlotWidget):
     taken = Signal()
 
     def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
+        self._axis = _ValueAxis("left")
+        super().__init__(parent, axisItems={"left": self._axis})
         self.point: Point | None = None
         self.home = Point(DEFAULT, 0)  # where keys begin: what is in force
         self.usable = True  # a click takes what it points at
         self._lines: list[Line] = []
+        self._top = 1.0
         self._by_key = False
         plot = self.getPlotItem()
         plot.setMenuEnabled(False)
         plot.setMouseEnabled(False, False)
         plot.hideButtons()
         plot.showGrid(x=False, y=True, alpha=0.25)
-        plot.getAxis("left").setWidth(40)
-        self._items = {policy: plot.plot([], [], symbol="o", symbolSize=4) for policy in ROLES}
+        plot.getAxis("left").setWidth(50)
+        self._items = {policy: plot.plot([], []) for policy in ROLES}
+        self._dots = {policy: pg.ScatterPlotItem(size=4, pen=None) for policy in ROLES}
         self._marks = [pg.InfiniteLine(angle=90, label="", labelOpts={"anchors": [(0, 0.5), (0, 0.5)], "fill": None}) for _ in range(3)]
         self._cross, self._ring = pg.InfiniteLine(angle=90), pg.ScatterPlotItem(size=11)
         self._told = pg.TextItem()
+        for dots in self._dots.values():
+            plot.addItem(dots)
         for item in (*self._marks, self._cross, self._ring, self._told):
             plot.addItem(item, ignoreBounds=True)
             item.hide()
         self._told.setZValue(10)
-        self.setMinimumHeight(96)
+        self.setMinimumHeight(80)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.viewport().setMouseTracking(True)
 
     # --- what is drawn -------------------------------------------------------------------------------------------------
 
-    def show_lines(self, lines: Sequence[Line], top: float, theme: Theme) -> None:
-        """Draw one line a policy, up to ``top``."""
+    def show_lines(self, lines: Sequence[Line], top: float, unit: str, theme: Theme) -> None:
+        """Draw one line a policy, up to ``top``, in that unit."""
+        self._axis.unit = unit
         self._lines, self._theme = list(lines), theme
         told = {line.policy: line for line in lines}
         for policy, item in self._items.items():
             line, color = told.get(policy), getattr(theme, ROLES[policy])
-            item.setData(np.log2(np.array(line.budgets, float)) if line else np.empty(0), np.array(line.values if line else [], float))
+            x, y = np.array(line.budgets if line else [], float), np.array(line.values if line else [], float)
+            self._dots[policy].setData(np.log2(x), y, brush=pg.mkBrush(color))
+            if line is not None and line.between is not None:
+                x, y = line.between
+            item.setData(np.log2(x), y)
             item.setPen(pg.mkPen(color, width=1.6, style=STYLES[policy]))
-            item.setSymbolBrush(color)
-            item.setSymbolPen(None)
-        self.setYRange(0, 1.18 * top, padding=0)
+        self._top = top
+        self.setYRange(0, HEADROOM * top, padding=0)
         if self.point is not None and self._value(self.point) is None:
             self.let_go()
 
@@ -91,7 +111,8 @@ class BudgetPlot(pg.PlotWidget):
         ticks = [(float(np.log2(full * share / 100)), f"{share:.3g}%") for share in SHARES]
         self.getPlotItem().getAxis("bottom").setTicks([[(x, text) for x, text in ticks if low <= x <= high]])
         where = ((budget, "you are here", "budget"), (cycle, "one token: LRU cliff", "capacity"), (knee, "knee", "muted"))
-        for place, (mark, (size, text, role)) in enumerate(zip(self._marks, where, strict=True)):
+        font, taken, wide = smaller(self.font()), list[float](), max(1.0, self.getPlotItem().getViewBox().width())
+        for mark, (size, text, role) in zip(self._marks, where, strict=True):
             x = float(np.log2(max(1, size)))
             mark.setVisible(bool(size > 0 and low <= x <= high))
             mark.setPos(x)
@@ -99,11 +120,12 @@ class BudgetPlot(pg.PlotWidget):
             mark.setPen(pg.mkPen(color, width=1, style=Qt.PenStyle.SolidLine if role == "budget" else Qt.PenStyle.DashLine))
             mark.label.setFormat(text)
             mark.label.setColor(color)
-            # Curves rise: there is room above them at the left, below them at the right.
-            mark.label.setPosition(0.92 - 0.17 * place if x < (low + high) / 2 else 0.08 + 0.17 * place)
-            mark.label.setFont(smaller(self.font()))
-            mark.label.fill = pg.mkBrush(self._theme.base)
-            mark.label.setAnchor((1, 0.5) if x > (low + high) / 2 else (0, 0.5))
+            length = QFontMetrics(font).horizontalAdvance(text) / wide * (high - low)
+            turned = x + length > high
+            taken.append(self._room(x - length if turned else x, length, taken))
+            mark.label.setPosition(taken[-1])
+            mark.label.setFont(font)
+            mark.label.setAnchor((1, 0.5) if turned else (0, 0.5))
 
     def tell(self, text: str) -> None:
         """Write beside the chosen point."""
@@ -154,6 +176,13 @@ class BudgetPlot(pg.PlotWidget):
     def _value(self, point: Point) -> float | None:
         line = next((line for line in self._lines if line.policy == point.policy), None)
         return line.values[line.budgets.index(point.budget)] if line and point.budget in line.budgets else None
+
+    def _room(self, x: float, length: float, taken: list[float]) -> float:
+        """The height (0..1) at which a text beside ``x`` is furthest from the curves, other than those ``taken``."""
+        along = 2.0 ** (x + length * np.linspace(0, 1, 5))
+        curves = [np.interp(along, line.budgets, line.values) / (HEADROOM * self._top) for line in self._lines if line.budgets]
+        free = [height for height in (0.92, 0.75, 0.58, 0.41, 0.24, 0.08) if height not in taken]
+        return max(free, key=lambda height: min((float(np.abs(curve - height).min()) for curve in curves), default=height))
 
     def _at(self, budget: int) -> list[tuple[float, Point]]:
         """Values at a budget, highest first."""

@@ -13,8 +13,10 @@ from views.whatif_model import Curve, Progress
 from views.whatif_plot import Point
 from views.whatif_question import Question
 
-READ = "Point at a curve to read it"
-HINT = f"{READ}; a click takes budget and policy"
+READ = "Point to read"
+HINT = f"{READ}, click to take"
+WAITING = "Replayed when the request is over; Compute replays what there is of it now"
+BEGUN = "Replaying the budget in force first"
 RECORDED = "A recorded session is shown: nothing can be taken"
 
 
@@ -26,7 +28,7 @@ def share(budget: int, full: int) -> str:
 def replayed(question: Question) -> str:
     """Of how many tokens the curves are."""
     count, recorded = question.routing.tokens, question.recorded
-    some = f"The newest {count:,} of {recorded:,} tokens replayed" if count < recorded else f"{count:,} tokens replayed"
+    some = f"The newest {count:,} of {recorded:,} tokens" if count < recorded else f"{count:,} tokens"
     return f"{some}, nothing read ahead"
 
 

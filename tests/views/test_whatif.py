@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import msgspec
@@ -104,7 +105,7 @@ def test_pointing_reads_out_a_replay_and_says_what_a_click_does(answered) -> Non
     assert panel.plot.viewport().cursor().shape() == Qt.CursorShape.PointingHandCursor
     assert not asked
     panel.plot.leaveEvent(None)
-    assert panel.plot.point is None and "tokens replayed" in panel.note.text()
+    assert panel.plot.point is None and "tokens, nothing read ahead" in panel.note.text()
 
 
 def test_a_click_asks_for_budget_and_policy_at_once(answered) -> None:
@@ -180,6 +181,18 @@ def test_the_budget_in_force_comes_first_and_all_is_as_if_replayed_one_by_one(qt
         for budget, rate, speed in zip(curve.budgets, curve.hit_rates, curve.tok_s, strict=True):
             told = replay.run(Cell(budget, curve.policy))
             assert told is not None and (told.hit_rate, told.tok_s) == (rate, speed), (curve.policy, budget)
+
+
+def test_lru_is_known_at_every_budget_from_one_pass(qtbot) -> None:
+    asked, model, answers = question(), WhatIf(), []
+    model.answered.connect(answers.append)
+    for initial in (asked.initial, np.arange(4, dtype=np.int32)):
+        model.ask(dataclasses.replace(asked, initial=initial, basis=(*asked.basis, len(initial))), hurried=False)
+        qtbot.waitUntil(lambda: not model.busy, timeout=20_000)
+        told, curve = answers[-1].lru, next(curve for curve in answers[-1].curves if curve.policy == "lru")
+        assert (told is None) == bool(len(initial))  # with a warm start it would not be exact
+        if told is not None:
+            assert [told[budget // SIZE] for budget in curve.budgets] == pytest.approx(curve.hit_rates)
 
 
 def test_what_was_replayed_is_not_replayed_again(qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
