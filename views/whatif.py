@@ -260,7 +260,7 @@ class WhatIfPanel(Panel):
         wanted: dict[str, Value] = {}
         if point.budget != self._here():
             share = f"{100 * point.budget / self._full():.4g}%"
-            wanted["budget"] = share if parse_budget(share, self._full()) == point.budget else f"{point.budget}B"
+            wanted["budget"] = share if parse_budget(share, self._full(), 0) == point.budget else f"{point.budget}B"
         if point.policy in POLICIES and self.settings.effective.get("eviction") != point.policy:
             wanted["eviction"] = "default" if point.policy == DEFAULT else point.policy
         return wanted

@@ -6,14 +6,16 @@ T decoded tokens.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
 from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
+from engine.errors import Cancelled
 from engine.residency import DEFAULT
-from engine.simulate.replay import ORACLE, Cell, Replay, Replayed, lru_curve
+from engine.simulate.replay import ORACLE, Cell, Replay, Replayed
 from views.whatif_question import Question
 
 POLICIES = (DEFAULT, "lru", "edgemoe", ORACLE)
@@ -175,7 +177,9 @@ class _Work(threading.Thread):
         self._replay = Replay(question.routing, question.records, question.costs)
         if self._stopped:  # just now: the replay was not there to be told
             self._replay.stop()
-        self._lru = lru_curve(question.routing) if not len(question.initial) else None
+        self._lru = None
+        with suppress(Cancelled):
+            self._lru = self._replay.lru_hits().rates if not len(question.initial) else None
         self._enough = full = question.records.full
         free = self._told(question, full, "lru")
         if free is not None:
