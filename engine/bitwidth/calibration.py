@@ -111,25 +111,24 @@ class Calibration:
         losses = self.sensitivity().losses[:, [self.store.widths.index(bits) for bits in widths]]
         costs = self.storage_costs() if costs is None else costs
         best: Delivered | None = None
-        allowed, low, high = float(np.log1p(tolerance)) / 2, 0.0, np.inf
+        wanted = float(np.log1p(tolerance)) * (1 - _NEAR / 2)
+        passed, failed, allowed = (0.0, 0.0), None, wanted / 2  # what was allowed by estimate, and what it came to, in nats
         for _ in range(_ROUNDS):
             packed = cheapest(costs, losses, allowed)
             if packed is None:
                 break
             bits = tuple(widths[at] for at in packed.choice)
-            loss = self.measure(VERIFY, bits, "measuring a plan")
-            reached = loss.share_range[1]
-            if reached <= tolerance:
-                low = allowed
-                if best is None or packed.cost < (best.packed.cost if best.packed else np.inf):
+            loss = self.measure(VERIFY, bits)
+            reached = float(np.log1p(loss.share_range[1]))
+            if reached <= np.log1p(tolerance):
+                passed = allowed, reached
+                if best is None or best.packed is None or packed.cost < best.packed.cost:
                     best = Delivered(bits, loss, packed, time.monotonic() - began)
-                if reached > tolerance * (1 - _NEAR) or set(bits) == {min(widths)}:
+                if reached > wanted * (1 - _NEAR / 2) or set(bits) == {min(widths)}:
                     break
             else:
-                high = allowed
-            guess = allowed * np.log1p(tolerance) / max(np.log1p(max(reached, 0)), 0.1 * np.log1p(tolerance))
-            inside = low < guess < high
-            allowed = float(guess if inside else (low + high) / 2 if np.isfinite(high) else 2 * allowed)
+                failed = allowed, reached
+            allowed = _between(passed, failed, wanted) if failed else allowed * min(4.0, wanted / max(reached, wanted / 4))
         if best is None:
             raise EngineError(self._refusal(tolerance))
         return best
@@ -182,3 +181,10 @@ class Calibration:
         self._report(stage, done, blocks)
         if self._cancelled():
             raise Cancelled
+
+
+def _between(passed: tuple[float, float], failed: tuple[float, float], wanted: float) -> float:
+    """What to allow next, where one allowance came to too little and another to too much: on the line between them."""
+    (low, reached_low), (high, reached_high) = passed, failed
+    share = (wanted - reached_low) / max(reached_high - reached_low, 1e-12)
+    return low + (high - low) * float(np.clip(share, 0.05, 0.95))

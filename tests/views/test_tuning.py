@@ -8,7 +8,7 @@ from PySide6.QtGui import QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QSlider, QSpinBox
 
-from engine.settings import BY_NAME, SETTINGS, parse_size
+from engine.settings import BY_NAME, SETTINGS, parse_budget, parse_size
 from views.theme import DARK
 from views.throttle import Throttle
 from views.tuning import TuningPanel
@@ -96,7 +96,7 @@ def test_a_budget_under_one_token_cycle_is_flagged_with_the_smallest_that_is_not
     assert len(flags) == 1 and flags[0].endswith("6.01MiB, 12.6%")  # rounded up: what is read there is not flagged again
     assert DARK.warning in panel.rows["budget"]._flag.styleSheet()
     for text in ("6.01MiB", "12.6%"):
-        model.accept("budget", text, parse_size(text, 48 * mib))
+        model.accept("budget", text, parse_budget(text, 48 * mib, 0))
         assert not any("⚠" in text for text in texts(panel, "budget"))
 
 
