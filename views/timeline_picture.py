@@ -75,7 +75,7 @@ class Picture:
         self._ends = token_ends(recording, self.low, self.high)
         self.rows = np.empty(0, SPAN)
         self.detailed = False
-        self._ahead = False  # something was read ahead
+        self._textured = False  # something in sight was read ahead
         self.ahead = np.empty((2, 0), np.int64)  # reads ahead: their places in ``rows`` and among those of ``Preloads``
         self._tops = [round((lane.top - self.lanes[0].top) * ratio) for lane in self.lanes]
         self._talls = [max(1, round((lane.height - 1) * ratio)) for lane in self.lanes]  # a point is left to the line below
@@ -221,8 +221,8 @@ class Picture:
         """Shades of ``rows`` with those read ahead by their fate, and where each of these was wanted, px; infinity for all others."""
         wanted = np.full(len(self.rows), np.inf)
         ahead = np.flatnonzero((self.rows["kind"] == SpanKind.READ) & (self.rows["outcome"] == Outcome.PRELOADED))
-        self._ahead = len(ahead) > 0
-        if self._ahead:
+        self._textured = len(ahead) > 0
+        if self._textured:
             found = preloads.find(self.rows.take(ahead))
             known = found >= 0
             self.ahead = np.stack([ahead[known], found[known]])
@@ -274,7 +274,7 @@ class Picture:
     def _texture(self, codes: np.ndarray) -> None:
         """What was read ahead looks like its fate, not only by colour."""
         for number, lane in enumerate(self.lanes):
-            if lane.kind == "slot" and self._ahead:
+            if lane.kind == "slot" and self._textured:
                 rows = self._rows(codes, number)
                 for fate in Fate:
                     recedes = (rows == code("slot", FATED + fate)) & receding(fate, *rows.shape, self.ratio)
@@ -307,7 +307,7 @@ class Picture:
     def _reads(self, totals: SpanTotals, preloads: Preloads) -> np.ndarray:
         """ns of each token by I/O slot and shade, [tokens, slots, FATED + fates]: what is not settled is pending."""
         reads, fates = self._some(totals.reads[:, : totals.slots]), self._some(preloads.time[:, : totals.slots])
-        self._ahead = bool(reads[..., Outcome.PRELOADED].any())
+        self._textured = bool(reads[..., Outcome.PRELOADED].any())
         pending = np.maximum(0, reads[..., Outcome.PRELOADED] - fates.sum(axis=-1))
         return np.concatenate([reads[..., :FATED], pending[..., None], fates[..., Fate.USED :]], axis=-1)
 
