@@ -79,6 +79,13 @@ class Held(RuleBasedStateMachine):
         self.held[expert], self.width[expert] = self.widths[BITS[width]], width
         self.loading.add(expert)
 
+    def lands(self, expert: int) -> None:
+        self.trial.arrived(expert)
+        self.loading.remove(expert)
+        self.mark[expert] = 1 + (expert * 37 + len(self.mark)) % 255
+        memory = self.trial.memory(expert, self.held[expert])
+        memory[:] = [self.mark[expert]] * len(memory)
+
     def make_room(self, room: int) -> bool:
         """Who leaves until ``room`` bytes hold the residents, as the policy says."""
         if self.bytes_of(self.residents() - self.evictable()) > room:
@@ -94,8 +101,9 @@ class Held(RuleBasedStateMachine):
 
     # --- what a stream does ---
 
-    @rule(number=NUMBERS, width=some.integers(0, 2))
-    def demand(self, number: int, width: int) -> None:
+    @rule(number=NUMBERS, width=some.integers(0, 2), at_once=some.booleans())
+    def demand(self, number: int, width: int, at_once: bool) -> None:
+        """``at_once``: it arrives, is used and let go before anything else happens."""
         e = self.one(number, lambda e: e not in self.held)
         if e is None:
             return
@@ -105,6 +113,10 @@ class Held(RuleBasedStateMachine):
         if granted:
             self.takes(e, width)
             self.pinned.add(e)
+        if granted and at_once:
+            self.lands(e)
+            self.trial.unpin(e)
+            self.pinned.remove(e)
 
     @rule(number=NUMBERS, width=some.integers(0, 2), odds=some.floats(0, 1, width=32))
     def read_ahead(self, number: int, width: int, odds: float) -> None:
@@ -144,13 +156,8 @@ class Held(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def arrive(self, number: int) -> None:
         e = self.one(number, lambda e: e in self.loading)
-        if e is None:
-            return
-        self.trial.arrived(e)
-        self.loading.remove(e)
-        self.mark[e] = 1 + (e * 37 + len(self.mark)) % 255
-        memory = self.trial.memory(e, self.held[e])
-        memory[:] = [self.mark[e]] * len(memory)
+        if e is not None:
+            self.lands(e)
 
     @rule(number=NUMBERS)
     def fail_to_read(self, number: int) -> None:
@@ -267,3 +274,14 @@ def test_without_memory_behind_it_a_buffer_counts_alike() -> None:
         view = trial.view()
         assert (view.held, view.peak, view.most_over, view.evictions, view.committed) == (2000, 2000, 0, 1, 0)
         assert trial.states() == [ABSENT, LOADING, LOADING, ABSENT]
+
+
+def test_memory_kept_in_free_slots_yields_to_a_longer_record() -> None:
+    with Tried("lru", (1, 4)) as policy, closing(Trial(policy, {2: PAGESIZE, 8: 2 * PAGESIZE}, 3 * PAGESIZE)) as trial:
+        for expert in (0, 1, 2):
+            assert trial.admit(expert, 0, (0, 0))
+            trial.arrived(expert)
+            trial.unpin(expert)
+        assert trial.admit(3, 1, (1, 0)), "two leave, one slot grows, and the other is given back"
+        view = trial.view()
+        assert (view.held, view.committed, view.most_over) == (3 * PAGESIZE, 3 * PAGESIZE, 0)
