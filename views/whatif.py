@@ -142,6 +142,7 @@ class WhatIfPanel(Panel):
     def _stop(self) -> None:
         self.model.stop()
         self._show_button()
+        self._tell()
 
     @Slot(object)
     def _answered(self, answer: Answer) -> None:

@@ -167,6 +167,7 @@ def test_cancel_stops_and_says_how_far_it_was(qtbot, monkeypatch: pytest.MonkeyP
     panel.button.click()
     assert not panel.model.busy and panel.button.text() == "Compute"
     assert panel.progress.text().startswith("cancelled after 0 of ")
+    assert "Replaying" not in panel.note.text()
 
 
 def test_the_budget_in_force_comes_first_and_all_is_as_if_replayed_one_by_one(qtbot) -> None:
