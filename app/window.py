@@ -135,7 +135,7 @@ class Window(QMainWindow):
         for key, panel in self.panels.items():
             self.area.add(key, panel.title, panel)
         toggles = self.area.toggles()
-        for number, toggle in enumerate(toggles, start=1):
+        for number, toggle in enumerate(toggles[:9], start=1):
             toggle.setShortcut(f"Ctrl+{number}")
         self.theme_group = QActionGroup(self)
         for name, text in (("dark", "&Dark"), ("light", "&Light"), (themes.SYSTEM, "As the &system")):

@@ -88,6 +88,8 @@ class WhatIfPanel(Panel):
         self._pages = QStackedLayout(self)
         self._pages.addWidget(empty)
         self._pages.addWidget(full)
+        for before, after in ((self.plot, self.choice), (self.choice, self.button)):
+            self.setTabOrder(before, after)
         self._show_button()
         self.restyle(self.theme)
 

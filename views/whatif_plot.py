@@ -19,6 +19,7 @@ from views.theme import Theme
 ROLES = {DEFAULT: "hit", "lru": "capacity", "edgemoe": "router", ORACLE: "text"}
 STYLES = {DEFAULT: Qt.PenStyle.SolidLine, "lru": Qt.PenStyle.DashLine, "edgemoe": Qt.PenStyle.DotLine, ORACLE: Qt.PenStyle.DashDotLine}
 HEADROOM = 1.18  # times the highest value: what the axis reaches to
+BESIDE = 10  # px from a point to what is told of it
 SHARES = (6.25, 12.5, 25, 50, 100)  # percent that the axis names
 
 
@@ -136,6 +137,7 @@ class BudgetPlot(pg.PlotWidget):
             return
         x, theme = float(np.log2(self.point.budget)), self._theme
         (left, right), (_, top) = self.getPlotItem().viewRange()
+        wide, high = self.getPlotItem().getViewBox().width(), self.getPlotItem().getViewBox().height()
         self._cross.setPos(x)
         self._cross.setPen(pg.mkPen(theme.accent, width=1))
         self._ring.setData([x], [value], pen=pg.mkPen(theme.accent, width=2), brush=pg.mkBrush(theme.base))
@@ -143,7 +145,12 @@ class BudgetPlot(pg.PlotWidget):
         self._told.setColor(QColor(theme.text))
         self._told.textItem.setFont(smaller(self.font()))
         self._told.fill, self._told.border = pg.mkBrush(theme.raised), pg.mkPen(theme.border)
-        self._told.setAnchor((1.06 if x > (left + right) / 2 else -0.06, -0.25 if value > top / 2 else 1.25))
+        # Curves rise: there is room above them to the left, below them to the right.
+        turned, box = x > (left + right) / 2, self._told.textItem.boundingRect()
+        at = QPointF(wide * (x - left) / (right - left), high * (1 - value / top))
+        corner = QPointF(at.x() - box.width() - BESIDE if turned else at.x() + BESIDE, at.y() - box.height() if turned else at.y())
+        corner = QPointF(min(max(0.0, corner.x()), wide - box.width()), min(max(0.0, corner.y()), high - box.height()))
+        self._told.setAnchor(((at.x() - corner.x()) / box.width(), (at.y() - corner.y()) / box.height()))
         self._told.setPos(x, value)
 
     def restyle(self, theme: Theme) -> None:

@@ -108,6 +108,18 @@ def test_pointing_reads_out_a_replay_and_says_what_a_click_does(answered) -> Non
     assert panel.plot.point is None and "tokens, nothing read ahead" in panel.note.text()
 
 
+def test_what_is_told_beside_a_point_stays_within_the_axes(answered) -> None:
+    panel, _ = answered()
+    panel.resize(340, 190)
+    panel.grab()  # laid out
+    for curve in panel._answer.curves:
+        for budget in curve.budgets:
+            panel.plot.choose(Point(curve.policy, budget))
+            told = panel.plot._told.textItem.sceneBoundingRect()
+            axes = panel.plot.getPlotItem().getViewBox().sceneBoundingRect()
+            assert axes.adjusted(-2, -2, 2, 2).contains(told), (curve.policy, budget, told, axes)
+
+
 def test_a_click_asks_for_budget_and_policy_at_once(answered) -> None:
     panel, asked = answered()
     panel.settings.effective["eviction"] = DEFAULT
