@@ -111,7 +111,9 @@ def line_of_event(event: Event) -> tuple[str, str]:
         odds = f", thought {100 * event.odds:.0f}% likely" if event.odds else ""
         role = {"loaded": width, "read ahead": "preloaded"}.get(event.what, "loading")
         return role, f"{event.what} at {event.bits} bits{took}{odds}"
-    more = {"evicted": f", score {event.score:.3g}", "dropped": " before it was loaded", "let go": " unused", "unloaded": " with the model"}
+    to = f" for L{event.newcomer[0]} E{event.newcomer[1]}" if event.newcomer else ""
+    evicted = f"{to}, score {event.score:.3g}"
+    more = {"evicted": evicted, "dropped": " before it was loaded", "let go": " unused", "unloaded": " with the model"}
     return "wasted" if event.what == "let go" else "absent", event.what + more[event.what]
 
 

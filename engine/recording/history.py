@@ -23,7 +23,7 @@ class Event(NamedTuple):
     read ahead, dropped before it was loaded, or unloaded with the model.
 
     ``outcome`` is a name where used; ``duration`` the ns from asking to having where loaded or read ahead; ``score`` the one that lost
-    where evicted; ``odds`` the probability for which it was asked for ahead of its turn.
+    where evicted, ``newcomer`` (layer, expert) whom it made room for; ``odds`` the probability for which it was asked for ahead.
     """
 
     time: int
@@ -34,6 +34,7 @@ class Event(NamedTuple):
     duration: int = 0
     score: float = nan
     odds: float = 0.0
+    newcomer: tuple[int, int] | None = None
 
 
 class Stretches(NamedTuple):
@@ -174,8 +175,8 @@ class ExpertHistory:
     def _changed(self, limit: int) -> list[Event]:
         # Two rows a load, three where it was read ahead, and the one before that tells how long it took.
         first = max(0, len(self.changes) - 3 * limit - 1)
-        columns = ("time", "token", "state", "bits", "score")
-        time, token, state, bits, score = (self.changes.column(name, first).tolist() for name in columns)
+        columns, experts = ("time", "token", "state", "bits", "score", "newcomer"), self.recording.grid.shape[1]
+        time, token, state, bits, score, newcomer = (self.changes.column(name, first).tolist() for name in columns)
         events = []
         for row, now in enumerate(state):
             before = state[row - 1] if row else None
@@ -190,7 +191,8 @@ class ExpertHistory:
                 event = event._replace(duration=time[row] - time[row - 1], odds=score[row - 1])
             elif now == Residency.ABSENT:
                 what = "unloaded" if isnan(score[row]) else _LEFT.get(before, "evicted") if before is not None else "evicted"
-                event = event._replace(what=what, score=score[row] if what == "evicted" else nan)
+                to = divmod(newcomer[row] - 1, experts) if newcomer[row] > 0 else None
+                event = event._replace(what=what, score=score[row] if what == "evicted" else nan, newcomer=to)
             events.append(event)
         return events[-limit:] if limit > 0 else []
 

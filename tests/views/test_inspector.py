@@ -152,7 +152,10 @@ def test_events_newest_first_in_words(panel, recording, place):
     uses = of_expert(recording.accesses.rows(), *place)
     assert texts.count("used: hit") == (uses["outcome"] == Outcome.HIT).sum()
     assert texts.count("used: miss, capacity") == (uses["outcome"] == Outcome.CAPACITY).sum()
-    assert "evicted, score 0.5" in texts
+    changes = of_expert(recording.residency.rows(), *place)
+    gone = changes[(changes["state"] == Residency.ABSENT) & (changes["newcomer"] > 0)]
+    told = [f"evicted for L{number // 16} E{number % 16}, score 0.5" for number in (gone["newcomer"] - 1).tolist()]
+    assert told and sorted(text for text in texts if text.startswith("evicted for")) == sorted(told)
     loaded = next(event for event in events if event.what == "loaded")
     assert f"loaded at {loaded.bits} bits in {format_duration(loaded.duration)}" in texts
     assert [event.time for event in events] == sorted((event.time for event in events), reverse=True)
