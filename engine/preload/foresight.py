@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
 from engine.preload.learned import KINDS, load
-from engine.preload.predictor import Learned
+from engine.preload.predictor import GATE_REACH, LEARNED_REACH, Learned
 from engine.settings import Value
 from engine.store import Store
 
 if TYPE_CHECKING:
     from engine.network import Network
     from engine.streaming import ExpertStream
-
-GATE_REACH, LEARNED_REACH = 2, 4
-"""Layers ahead that are worth a guess: beyond two, a router asked early is mostly wrong; a learned predictor is right for three of four
-experts at four."""
-
 
 class Foresight:
     """Tells the stream what to predict by. ``name`` says what that came to: "auto" as what it found."""

@@ -21,6 +21,10 @@ VERSION = 1
 Report = Callable[[float], bool]
 """Told the share of the training that is done; says whether to go on."""
 
+GATE_REACH, LEARNED_REACH = 2, 4
+"""Layers ahead that are worth a guess: beyond two, a router asked early is mostly wrong; a learned predictor is right for three of four
+experts at four."""
+
 
 class About(msgspec.Struct, frozen=True):
     """What a saved predictor is: for which shape of model, learned from what (the trace's hash, its requests and tokens)."""

@@ -14,12 +14,18 @@ constexpr int kLives = int(sizeof kHalfLives / sizeof *kHalfLives);
 constexpr int kRanks = 4;  // places in the router's order that are told apart; the last one stands for all further ones
 constexpr int kFeatures = 2 * kLives + kRanks;
 constexpr float kPace = 0.03f, kBiasPace = 0.005f;
+constexpr float kLikelyShare = 0.125f;  // of the experts that a token uses, at most, as long as that is not known
 constexpr float kFirstGuess = 0.25f;  // of the weight of each logarithm: sensible from the first token on
 
-EDGEMOE_WIDEST void decay(float* rate, float* linear, float* logarithmic, const float* used, int n, float keep, float share) {
+float keep(int life) { return std::exp2(-1 / kHalfLives[life]); }
+
+EDGEMOE_WIDEST void decay(float* rate, const float* used, int n, float keep) {
+  for (int e = 0; e < n; ++e) rate[e] = rate[e] * keep + used[e] * (1 - keep);
+}
+
+EDGEMOE_WIDEST void describe(float* linear, float* logarithmic, const float* rate, int n, float keep, float share) {
   const float floor = 0.3f * (1 - keep) + 1e-3f;
   for (int e = 0; e < n; ++e) {
-    rate[e] = rate[e] * keep + used[e] * (1 - keep);
     linear[e] = 2 * share * (rate[e] - 1);
     logarithmic[e] = 0.5f * logarithm(rate[e] + floor);
   }
@@ -50,6 +56,7 @@ Habit::Habit(Shape shape) : layers_(shape.layers), experts_(shape.experts) {
 }
 
 void Habit::expect(const double* odds) {
+  if (share_ == 0) set_share(kLikelyShare);
   for (int layer = 0; layer < layers_; ++layer) {
     double sum = 0;
     for (int e = 0; e < experts_; ++e) sum += odds[layer * experts_ + e];
@@ -57,14 +64,17 @@ void Habit::expect(const double* odds) {
     for (int life = 0; life < kLives; ++life)
       for (int e = 0; e < experts_; ++e)
         rate_[(size_t(layer) * kLives + life) * experts_ + e] = float(odds[layer * experts_ + e] * experts_ / sum);
+    retell(layer);
+    weigh(layer);
   }
+  known_ = false;
 }
 
 void Habit::turn(int layer, const int32_t* experts, int count, bool prefill) {
-  if (!prefill || share_ == 0) {
-    share_ = float(std::max(count, 1)) / float(experts_);
-    if (prefill) share_ = std::min(share_, 0.125f);  // how many a token uses is not known yet
-    base_ = std::log(share_ / std::max(1 - share_, 0.01f));
+  if (!prefill || !known_) {
+    const float share = float(std::max(count, 1)) / float(experts_);
+    set_share(prefill ? std::min(share, kLikelyShare) : share);  // of a prompt's, how many a token uses is not known yet
+    known_ = true;
   }
   float* features = &features_[size_t(layer) * kFeatures * experts_];
   std::copy_n(features, before_.size(), before_.begin());
@@ -72,15 +82,25 @@ void Habit::turn(int layer, const int32_t* experts, int count, bool prefill) {
   std::vector<float>& used = error_;
   std::fill(used.begin(), used.end(), 0.f);
   for (int i = 0; i < count; ++i) used[experts[i]] = float(experts_) / float(count);
-  for (int life = 0; life < kLives; ++life) {
-    const float keep = std::exp2(-1 / kHalfLives[life]);
-    decay(&rate_[(size_t(layer) * kLives + life) * experts_], features + life * experts_, features + (kLives + life) * experts_, used.data(),
-          experts_, keep, share_);
-  }
+  for (int life = 0; life < kLives; ++life)
+    decay(&rate_[(size_t(layer) * kLives + life) * experts_], used.data(), experts_, keep(life));
+  retell(layer);
   float* ranks = features + 2 * kLives * experts_;
   std::fill_n(ranks, kRanks * experts_, 0.f);
   for (int i = 0; i < count && !prefill; ++i) ranks[std::min(i, kRanks - 1) * experts_ + experts[i]] = 1;
   weigh(layer);
+}
+
+void Habit::set_share(float share) {
+  share_ = share;
+  base_ = std::log(share_ / std::max(1 - share_, 0.01f));
+}
+
+void Habit::retell(int layer) {
+  float* features = &features_[size_t(layer) * kFeatures * experts_];
+  for (int life = 0; life < kLives; ++life)
+    describe(features + life * experts_, features + (kLives + life) * experts_, &rate_[(size_t(layer) * kLives + life) * experts_], experts_,
+             keep(life), share_);
 }
 
 void Habit::learn(int layer, const float* target) {

@@ -33,10 +33,13 @@ class Habit {
   void learned(std::vector<Learned>& out);
 
  private:
+  void set_share(float share);
+  void retell(int layer);  // its features, of what it did
   void weigh(int layer);
 
   int layers_, experts_;
   float share_ = 0, base_ = 0;  // of the experts that a token uses; as log odds
+  bool known_ = false;          // whether a turn has told it
   std::vector<float> rate_;      // [S, H, E], uses a turn, over the mean of the layer's experts
   std::vector<float> features_;  // [S, F, E]
   std::vector<float> before_, said_, error_;  // [F, E], [E], [E]: the layer heard last, before its turn

@@ -9,8 +9,8 @@ import numpy as np
 from engine.errors import EngineError
 from engine.events import Outcome, Phase, SpanKind
 from engine.preload.device import NATIVE, Device
-from engine.preload.foresight import GATE_REACH, LEARNED_REACH
 from engine.preload.learned import KINDS
+from engine.preload.predictor import GATE_REACH, LEARNED_REACH
 from engine.recording.recording import Recording
 
 _TOGETHER = 40_000  # ns within which reads count as sent together

@@ -54,9 +54,7 @@ def test_any_shape_is_scored_and_learned(shape: tuple[int, int, int]) -> None:
             assert before[chosen >= 20].mean() < before[chosen == 0].mean(), "what is used most is worth keeping"
 
 
-@pytest.mark.parametrize("prefill", [
-    pytest.param(False, marks=pytest.mark.xfail(strict=True, reason="Habit.turn takes the logarithm of a share of 0")), True,
-])  # fmt: skip
+@pytest.mark.parametrize("prefill", [False, True])
 def test_a_turn_that_chooses_nobody(prefill: bool) -> None:
     with Tried("forecast", (3, 8)) as policy:
         for pass_ in range(4):
@@ -71,7 +69,6 @@ def test_a_turn_that_chooses_nobody(prefill: bool) -> None:
         assert finite(policy, 105)
 
 
-@pytest.mark.xfail(strict=True, reason="Habit.expect leaves the log odds at 0 until a layer's first turn, as if each expert were even")
 def test_what_is_expected_counts_before_the_first_turn() -> None:
     """A first prefill evicts what a warm start read for the layers to come."""
     with Tried("forecast", (2, 4)) as policy:
