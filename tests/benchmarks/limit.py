@@ -1,18 +1,22 @@
 """How far decoding is from what no engine could beat: its time over the longer of computing alone and reading alone.
 
-    python tests/benchmarks/limit.py [--budgets 25%,50%] [--devices native,emmc-5.1,ufs-3.1] [--tokens 250]
+    python tests/benchmarks/limit.py [--budgets 25%,50%] [--devices native,emmc-5.1,ufs-3.1] [--tokens 250] [--made WORK/NAME]
 
 Computing alone: the same tokens with everything resident. Reading alone: what Belady's oracle would have read of the very routing, at the
-bandwidth that the storage showed while it was busy.
+bandwidth that the storage showed while it was busy. --made: not the demo model, but a synthetic one that `main.py bench --shape olmoe
+--routing FILE --against none --prepare --work WORK` left in WORK, with its store beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
+import torch
 from _demo import demo_store, open_session, prompts
 
+from app.race.planted import Planted
 from engine.events import Phase, Ready
 from engine.recording.recording import Recording
 from engine.simulate.cost import calibrated
@@ -28,13 +32,15 @@ def main() -> None:
     parser.add_argument("--budgets", default="25%,50%")
     parser.add_argument("--devices", default="native,emmc-5.1,ufs-3.1")
     parser.add_argument("--tokens", type=int, default=250)
+    parser.add_argument("--made", type=Path)
     args = parser.parse_args()
-    store = demo_store()
-    alone, _ = decoded(store, "native", "100%", args.tokens)
+    store = Store.open(args.made.with_name(f"{args.made.name}-{BITS}bit")) if args.made else demo_store()
+    planted = Planted.read(args.made) if args.made else None
+    alone, _ = decoded(store, "native", "100%", args.tokens, planted)
     print(f"computing alone {alone:.2f} ms a token")
     for device in args.devices.split(","):
         for budget in args.budgets.split(","):
-            took, recording = decoded(store, device, budget, args.tokens)
+            took, recording = decoded(store, device, budget, args.tokens, planted)
             rows, routing = recording.tokens.rows(), routing_of(recording)
             reads = [rows[name].sum(dtype=np.int64) for name in ("demand_bytes", "preload_useful_bytes", "preload_wasted_bytes")]
             bandwidth = float(sum(reads)) / float(rows["io"].sum())  # bytes/ns
@@ -47,13 +53,16 @@ def main() -> None:
                   f"{took / max(alone, reading):.2f} times the limit", flush=True)  # fmt: skip
 
 
-def decoded(store: Store, device: str, budget: str, tokens: int) -> tuple[float, Recording]:
+def decoded(store: Store, device: str, budget: str, tokens: int, planted: Planted | None) -> tuple[float, Recording]:
     """ms a decoded token of the second and later requests, and the session."""
     recording = Recording()
     session = open_session(store, recording.append, bits=BITS, device=device, budget=budget, max_tokens=tokens)
     recording.append(Ready(0, session.info(), session.values, session.effective(), session.budget))
-    for text in prompts("prose", 3):
-        session.begin(text)
+    for number, text in enumerate(prompts("prose", 3)):
+        if planted is None:
+            session.begin(text)
+        else:
+            session.begin_ids(torch.tensor([[planted.following(planted.first + tokens * number + step) for step in range(16)]]))
         while session.request is not None:
             session.step()
     session.close()
