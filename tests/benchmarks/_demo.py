@@ -16,6 +16,7 @@ from profiles.devices import load_devices
 from profiles.prompts import load_prompts
 
 PROMPT = "Once upon a time"
+_DEMO = demo_model_path()
 
 
 def demo_store() -> Store:
@@ -28,9 +29,11 @@ def prompts(kind: str, count: int) -> list[str]:
     return [prompt.text for prompt in load_prompts() if prompt.kind == kind][:count]
 
 
-def open_session(store: Store, emit: Emit | None = None, recording: bool = True, **values: Any) -> Session:
-    """A session that never stops early."""
-    return Session(store, {"ignore_eos": True} | values, load_devices(), emit, recording, demo_model_path())
+def open_session(
+    store: Store, emit: Emit | None = None, recording: bool = True, model: Path | None = _DEMO, **values: Any
+) -> Session:
+    """A session that never stops early; of another store than the demo's, ``model`` is its checkpoint's folder, or None."""
+    return Session(store, {"ignore_eos": True} | values, load_devices(), emit, recording, model)
 
 
 def generate(session: Session, prompt: str = PROMPT) -> list[int]:
