@@ -25,7 +25,7 @@ class StatusBar(QStatusBar):
 
     def show_recording(self, recording: Recording) -> None:
         model = recording.model
-        self._set(self.path, _short(model.path, 46) if model else "", model.path if model else "")
+        self._set(self.path, _short(_homely(model.path), 46) if model else "", model.path if model else "")
         self._set(self.kernel, f"{model.kernel} · {model.decode} decode" if model else "")
         self._set(self.reads, ("Direct I/O" if model.direct_io else "No direct I/O: page cache dropped") if model else "")
         self._alarm(self.reads, bool(model and not model.direct_io))
@@ -56,6 +56,12 @@ class StatusBar(QStatusBar):
             label.setProperty("alarm", alarm)
             label.style().unpolish(label)
             label.style().polish(label)
+
+
+def _homely(path: str) -> str:
+    """With ~ for the user's own folder."""
+    home = str(Path.home()).rstrip("/\\")
+    return f"~{path[len(home) :]}" if path.startswith((f"{home}/", f"{home}\\")) else path
 
 
 def _short(text: str, length: int) -> str:

@@ -80,7 +80,7 @@ class BudgetPlot(pg.PlotWidget):
             plot.addItem(item, ignoreBounds=True)
             item.hide()
         self._told.setZValue(10)
-        self.setMinimumHeight(80)
+        self.setMinimumHeight(72)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.viewport().setMouseTracking(True)

@@ -51,6 +51,7 @@ Forecast::Forecast(Shape shape) : shape_(shape), habit_(shape), context_(shape, 
 }
 
 void Forecast::forget() {
+  last_ = {-1, -1};
   context_.forget();
   std::fill(heard_.begin(), heard_.end(), uint8_t(0));
   std::fill(foretold_.begin(), foretold_.end(), uint8_t(0));

@@ -17,7 +17,10 @@ class Forecast : public Policy {
  public:
   explicit Forecast(Shape shape);
 
-  void expect(const double* odds) override { habit_.expect(odds); }
+  void expect(const double* odds) override {
+    habit_.expect(odds);
+    last_ = {-1, -1};
+  }
   void begin_request() override { forget(); }
   void used(const int32_t* experts, int count, Moment at, bool prefill) override;
   void predicted(int layer, const float* odds) override;

@@ -136,9 +136,12 @@ class Sweep:
             if name in KINDS and name not in self._predictors:
                 self._predictors[name] = self._trained(name, report)
         names = list(dict.fromkeys(setting.eviction for setting in settings))
-        for number, name in enumerate(names):
-            report("policies listen", number, len(names), "policies")
-            self._lessons[name] = self._replay.learn(name, self._listened)
+        with ThreadPoolExecutor(1) as pool:  # a signal is only heard between two steps of Python, so that this thread takes short ones
+            for number, name in enumerate(names):
+                lesson = pool.submit(self._replay.learn, name, self._listened)
+                while wait([lesson], _LOOK).not_done:
+                    report("policies listen", number, len(names), "policies")
+                self._lessons[name] = lesson.result()
 
     def _trained(self, name: str, report: Report) -> Learned:
         """What was learned from the same requests before, or is learned now."""
