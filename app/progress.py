@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from engine.store import Progress
 
 _REDRAW_SECONDS = 0.1
+_PACE_SECONDS = 1.0  # before which the pace says little
 
 
 class Bar:
@@ -18,6 +19,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._stage, self._drawn, self._open = "", 0.0, False
+        self._began, self._first = 0.0, 0
         self._terminal = sys.stderr.isatty()
 
     def show(self, stage: str, done: int, total: int, unit: str = "bytes") -> None:
@@ -27,12 +29,15 @@ class Bar:
         now = time.monotonic()
         if stage == self._stage and (not self._terminal or (now - self._drawn < _REDRAW_SECONDS and done < total)):
             return
-        if self._terminal and stage != self._stage:
-            self.end()
+        if stage != self._stage:
+            self._began, self._first = now, done
+            if self._terminal:
+                self.end()
         self._stage, self._drawn = stage, now
         line = f"{stage}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB" if unit == "bytes" else f"{stage}: {done:,} of {total:,} {unit}"
+        line += _time_left(now - self._began, done - self._first, total - done)
         if self._terminal:
-            print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
+            print(f"\r{line:<90}", end="", file=sys.stderr, flush=True)
             self._open = True
         else:
             print(line, file=sys.stderr)
@@ -50,3 +55,11 @@ class Bar:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.end()
+
+
+def _time_left(spent: float, done: int, left: int) -> str:
+    """How long the rest will take at the pace so far, once there is one."""
+    if done <= 0 or left <= 0 or spent < _PACE_SECONDS:
+        return ""
+    seconds = spent / done * left
+    return f", about {seconds:.0f} s left" if seconds < 100 else f", about {seconds / 60:.0f} min left"

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     previous = signal.signal(signal.SIGINT, lambda *_: stopped.__setitem__(0, True))
     try:
         with Bar() as bar, Calibration(
-            skeleton, texts, Notebook(store, texts.digest), lambda stage, done, of: bar.show(stage, done, of, "blocks"), lambda: stopped[0]
+            skeleton, texts, Notebook(store, texts.digest), bar.show, lambda: stopped[0]
         ) as calibration:  # fmt: skip
             if args.method == "paper":
                 made = calibration.paper_plan(tolerance)

@@ -24,8 +24,8 @@ from engine.models.skeleton import Skeleton
 LEARN, VERIFY = "learn", "verify"
 _ROUNDS = 8  # corrections at most
 _NEAR = 0.03  # a plan that uses all but this share of the tolerance is not improved further
-Report = Callable[[str, int, int], object]
-"""Told the stage, and how many of how many blocks are done."""
+Report = Callable[[str, int, int, str], object]
+"""Told the stage, and how much of how much is done, in what."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Calibration:
     """
 
     def __init__(
-        self, skeleton: Skeleton, texts: Texts, notebook: Notebook, report: Report = lambda stage, done, of: None,
+        self, skeleton: Skeleton, texts: Texts, notebook: Notebook, report: Report = lambda stage, done, of, unit: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self.skeleton, self.store, self.texts, self.notebook = skeleton, skeleton.store, texts, notebook
@@ -54,6 +54,7 @@ class Calibration:
         self.widths = tuple(bits for bits in self.store.widths if bits < 16) or self.store.widths
         self._report, self._cancelled = report, cancelled
         self._yardsticks: dict[str, Yardstick] = {}
+        self._stage: tuple[str, int] | None = None  # whose blocks are told
         self._experts = DenseExperts(self.store, [max(self.store.widths)] * self.count)
 
     def __enter__(self) -> Calibration:
@@ -71,14 +72,16 @@ class Calibration:
         """What the experts of a plan take on storage."""
         return sum(map(self.store.record_bytes, bits))
 
-    def measure(self, side: str, bits: Sequence[int], stage: str = "measuring a plan") -> Loss:
+    def measure(self, side: str, bits: Sequence[int], told: bool = True) -> Loss:
         """What a plan loses on the text of a side."""
         known = self.notebook.loss(side, bits)
         if known is not None:
             return known
         yardstick = self._yardstick(side)
         self._experts.bits = list(bits)
-        loss = self._told(stage, len(yardstick), lambda: yardstick.measure(self._experts))
+        self._stage = ("measuring a plan", len(yardstick)) if told else None
+        self._step(0)
+        loss = yardstick.measure(self._experts)
         self.notebook.keep_loss(side, bits, loss)
         return loss
 
@@ -95,8 +98,11 @@ class Calibration:
 
     def importance(self) -> list[float]:
         """The paper's: what it costs, nats a token on the text to learn from, to lower each expert by itself."""
-        plans = importance.trials(self.count)
-        return [float(self.measure(LEARN, plan, f"trying expert {n} of {len(plans)}").rise.mean()) for n, plan in enumerate(plans, 1)]
+        found, plans = list[float](), importance.trials(self.count)
+        for number, plan in enumerate(plans, 1):
+            found.append(float(self.measure(LEARN, plan, told=False).rise.mean()))
+            self._report("lowering one expert after the other", number, self.count, "experts")
+        return found
 
     def plan(self, tolerance: float, costs: Floats | None = None) -> Delivered:
         """The plan of least cost (bytes on storage, or ``costs`` [N, widths]) whose measured loss is within ``tolerance`` (0.02 is 2%).
@@ -171,14 +177,9 @@ class Calibration:
             self._yardsticks[side] = Yardstick(self.skeleton, blocks, self._experts, self._step)
         return self._yardsticks[side]
 
-    def _told(self, stage: str, blocks: int, work: Callable[[], Loss]) -> Loss:
-        self._stage = stage, blocks
-        self._step(0)
-        return work()
-
     def _step(self, done: int) -> None:
-        stage, blocks = self._stage
-        self._report(stage, done, blocks)
+        if self._stage:
+            self._report(self._stage[0], done, self._stage[1], "blocks")
         if self._cancelled():
             raise Cancelled
 

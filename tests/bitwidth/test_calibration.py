@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import main
 from engine.bitwidth.blocks import Texts, texts_of
@@ -18,9 +19,10 @@ from engine.bitwidth.notebook import Notebook
 from engine.bitwidth.plan import Plan
 from engine.bitwidth.sensitivity import estimate
 from engine.errors import Cancelled, EngineError
-from engine.models.skeleton import Skeleton
+from engine.models.skeleton import Skeleton, load_skeleton
 from engine.session import Session
-from engine.store import Store
+from engine.store import Store, convert
+from tests.models.families import save_random
 
 
 def ranks(values: list[float]) -> np.ndarray:
@@ -88,7 +90,7 @@ def test_a_plan_keeps_within_its_tolerance_and_beats_one_width(skeleton: Skeleto
 def test_an_interrupted_calibration_goes_on_where_it_was(skeleton: Skeleton, texts: Texts, store: Store, tmp_path: Path) -> None:
     told, left = list[str](), [4]
 
-    def report(stage: str, done: int, of: int) -> None:
+    def report(stage: str, done: int, of: int, unit: str) -> None:
         if done == of:
             told.append(stage)
             left[0] -= 1
@@ -159,3 +161,20 @@ def test_what_cannot_be_is_told_in_one_line(
     import re
 
     assert re.search(line, told) and not (tmp_path / "plan.json").exists()
+
+
+def test_the_papers_procedure_ends_between_two_widths(tmp_path: Path) -> None:
+    save_random("Olmoe", tmp_path / "model")
+    small = load_skeleton(convert(tmp_path / "model", tmp_path / "store"), torch.float32)
+    ids = torch.randint(3, 60, (8, 33), generator=torch.Generator().manual_seed(1))
+    told = list[tuple[str, int, int, str]]()
+    texts, notebook = Texts(ids[:4], ids[4:], (1, 1), "x"), Notebook(small.store, "x", tmp_path)
+    with Calibration(small, texts, notebook, lambda *step: told.append(step)) as made:
+        losses = {bits: made.measure(LEARN, made.uniform(bits)).share for bits in made.widths}
+        first = max(bits for bits in made.widths if losses[bits] > losses[8])  # where the tolerance, put halfway, is crossed
+        tolerance = (losses[first] + losses[next(bits for bits in made.widths if bits > first)]) / 2
+        plan = made.paper_plan(tolerance)
+        assert made.measure(LEARN, plan.bits).share <= tolerance
+    assert set(plan.bits) <= {first, next(bits for bits in made.widths if bits > first)}
+    count = small.store.spec.layers * small.store.spec.experts
+    assert ("lowering one expert after the other", count, count, "experts") in told
