@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.errors import EngineError
-from engine.events import Residency
 from engine.recording.recording import Recording
 from engine.simulate.cost import Costs, calibrated
-from engine.simulate.live import LiveRouting
+from engine.simulate.live import LiveRouting, resident_before
 from engine.simulate.replay import Records
 from engine.simulate.routing import NONE, Routing, checked
 from profiles.devices import load_devices
@@ -105,23 +104,15 @@ class Asker:
             costs = calibrated(recording, device)
         except EngineError:
             return None
-        before = self._resident_before(model.layers, model.experts)
+        held = resident_before(recording)
         basis = ((model.model_hash, recording.loaded, len(recording.tokens)), bits, device.name)
-        return Question(routing, records, costs, budget.granted, model.top_k, before, routing.tokens, basis, self._budgets()).newest(MOST)
+        return Question(routing, records, costs, budget.granted, model.top_k, held, routing.tokens, basis, self._budgets()).newest(MOST)
 
     def _budgets(self) -> tuple[int, ...]:
         """The budgets that decoded tokens had, the four of most tokens."""
         tokens = self.recording.tokens
         sizes, counts = np.unique(tokens.column("budget_bytes", tokens.search("start", self.recording.loaded)), return_counts=True)
         return tuple(sizes[np.argsort(-counts)[:4]].tolist())
-
-    def _resident_before(self, layers: int, experts: int) -> np.ndarray:
-        """Who was in memory before the first pass, in the order of loading."""
-        changes = self.recording.residency
-        rows = changes.rows(changes.search("time", self.recording.loaded), None)[:20_000]
-        known = (rows["layer"] >= 0) & (rows["layer"] < layers) & (rows["expert"] >= 0) & (rows["expert"] < experts)
-        filled = rows[known & (rows["token"] < 0) & (rows["state"] == Residency.RESIDENT)]
-        return (filled["layer"].astype(np.int32) * experts + filled["expert"]).astype(np.int32)
 
 
 def _sound(routing: Routing) -> Routing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,3 @@ class Yardstick:
             logs = self._skeleton.model(input_ids=ids[:, :-1], use_cache=False).logits.float().log_softmax(-1)
             take(at, logs, ids[:, 1:, None])
             self._step(at.stop)
-
-
-def uniform(count: int, bits: int) -> Sequence[int]:
-    """The plan that gives all N experts the same width."""
-    return [bits] * count

@@ -12,7 +12,7 @@ true, measuring the plan shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -94,9 +94,3 @@ def _weigh(found: Sensitivity, experts: _Watched, layer: int, passed: dict[str, 
                 error = experts.outputs(module, number, bits, hidden) - exact
                 found.losses[number, at] += 0.5 * float((error * gradient).sum(1).double().square().sum())
         found.uses[number] += len(tokens)
-
-
-def total(losses: Losses, widths: Sequence[int], bits: Sequence[int]) -> float:
-    """What a plan is estimated to lose, nats a token."""
-    place = {width: at for at, width in enumerate(widths)}
-    return float(sum(losses[number, place[width]] for number, width in enumerate(bits)))

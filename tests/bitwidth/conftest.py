@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,8 +36,5 @@ def texts(skeleton: Skeleton, works: list[str]) -> Texts:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def computed_by_one(one_thread: None) -> None:
+    """Models this small are computed fastest, and repeatably, by one thread."""

@@ -5,7 +5,6 @@ T tokens, d hidden, ff expert width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,11 +21,8 @@ from engine.store.record import decode, encode
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def computed_by_one(one_thread: None) -> None:
+    """Models this small are computed fastest, and repeatably, by one thread."""
 
 
 def family(gated: bool = True, interleaved: bool = False, norm: bool = False) -> Any:
