@@ -73,6 +73,8 @@ def _refit(args: argparse.Namespace, widths: tuple[int, ...], bar: Bar) -> Store
     codec = codec_named(args.quantizer)
     if not isinstance(codec, Feedback):
         raise EngineError(f"--text: quantizer {codec.name} does not listen to text; leave it out, or choose gptq64")
+    if args.verify:
+        raise EngineError("--verify: not together with --text; leave it out")
     if args.tokens < 1:
         raise EngineError(f"--tokens {args.tokens}: give at least 1")
     kinds = [read_documents(path) for path in args.text]

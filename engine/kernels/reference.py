@@ -29,14 +29,19 @@ def forward(x: Tensor, weights: ExpertWeights, module: Any) -> Tensor:
     differ in the last float digits with how many others are in the call (the BLAS library picks another kernel), but
     never with which they are: what is resident plays no part.
     """
-    out = _linear(inner(x, weights, module), weights.down, weights.down_bias)  # [T, d]
-    return module.post_expert_norm(out) if module.has_post_expert_norm else out
+    return outer(inner(x, weights, module), weights, module)
 
 
 def inner(x: Tensor, weights: ExpertWeights, module: Any) -> Tensor:
     """What goes into the down projection, [T, ff]."""
     hidden = _linear(x, weights.up, weights.up_bias)  # [T, n]
     return module._apply_gate(hidden) if module.has_gate else module.act_fn(hidden)  # type: ignore[no-any-return]
+
+
+def outer(hidden: Tensor, weights: ExpertWeights, module: Any) -> Tensor:
+    """The expert's output [T, d] from what ``inner`` made."""
+    out = _linear(hidden, weights.down, weights.down_bias)
+    return module.post_expert_norm(out) if module.has_post_expert_norm else out
 
 
 def _linear(x: Tensor, matrix: Matrix, bias: Tensor | None) -> Tensor:

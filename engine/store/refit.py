@@ -91,7 +91,7 @@ class _Writing:
             middle = reference.inner(x, exact, module)
             self._write(layer, expert, exact, x, middle)
             if len(tokens):
-                out.index_add_(0, tokens, reference.forward(x, exact, module) * weights[tokens, place, None])
+                out.index_add_(0, tokens, reference.outer(middle, exact, module) * weights[tokens, place, None])
         return out
 
     def finish(self) -> None:

@@ -68,3 +68,6 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert "listens to text; give some with --text" in capsys.readouterr().err
     assert main.main(["convert", str(saved_model), str(tmp_path / "store"), "--text", __file__]) == 2
     assert "group64 does not listen to text" in capsys.readouterr().err
+    words = ["--quantizer", "gptq64", "--text", __file__, "--verify"]
+    assert main.main(["convert", str(saved_model), str(tmp_path / "store"), *words]) == 2
+    assert "not together with --text" in capsys.readouterr().err
