@@ -1,4 +1,4 @@
-"""The demo model and the project's own files as text: enough works to learn from some and verify on others."""
+"""The demo model, and files of this project as they once were: text that stays, of enough works to learn from some and verify on others."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import torch
 
 from app.demo import demo_model_path
 from engine.bitwidth.blocks import Texts, texts_of
+from engine.corpus import read_documents
 from engine.models.skeleton import Skeleton, load_skeleton
 from engine.store import Store, open_or_convert
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +26,7 @@ def skeleton(store: Store) -> Skeleton:
 
 @pytest.fixture(scope="session")
 def works() -> list[str]:
-    return [path.read_text() for path in sorted((ROOT / "engine").rglob("*.py")) if path.stat().st_size > 2000]
+    return read_documents(Path(__file__).with_name("works.txt.gz"))
 
 
 @pytest.fixture(scope="session")

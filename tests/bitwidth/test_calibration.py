@@ -17,7 +17,7 @@ from engine.bitwidth.dense import DenseExperts
 from engine.bitwidth.fidelity import Yardstick
 from engine.bitwidth.notebook import Notebook
 from engine.bitwidth.plan import Plan
-from engine.bitwidth.sensitivity import estimate
+from engine.bitwidth.sensitivity import Sensitivity, estimate
 from engine.errors import Cancelled, EngineError
 from engine.models.skeleton import Skeleton, load_skeleton
 from engine.session import Session
@@ -85,6 +85,17 @@ def test_a_plan_keeps_within_its_tolerance_and_beats_one_width(skeleton: Skeleto
             assert calibration.bytes_of(made.bits) < min(fitting)
         with pytest.raises(EngineError, match=r"loses at most .*: at best, all experts at \d+ bits lose up to .*; tolerate more"):
             calibration.plan(1e-7)
+
+
+def test_a_misleading_estimate_costs_no_more_than_one_width(skeleton: Skeleton, texts: Texts, store: Store, tmp_path: Path) -> None:
+    notebook, misled = Notebook(store, texts.digest, tmp_path), Sensitivity(store)
+    misled.losses[:] = [0.1, 0.05, 0.02, 0.0, 0.0]  # half of the experts, as if they lost much
+    misled.losses[::2] *= 1e-4
+    notebook.keep_sensitivity(misled)
+    with Calibration(skeleton, texts, notebook) as calibration:
+        made, uniform = calibration.plan(0.005), calibration.uniform(4)
+        assert calibration.measure(VERIFY, uniform).share_range[1] <= 0.005
+        assert made.loss.share_range[1] <= 0.005 and calibration.bytes_of(made.bits) <= calibration.bytes_of(uniform)
 
 
 def test_an_interrupted_calibration_goes_on_where_it_was(skeleton: Skeleton, texts: Texts, store: Store, tmp_path: Path) -> None:
