@@ -15,6 +15,11 @@ def demo_model_path() -> Path:
     return PROJECT / "assets" / "demo" / "model"
 
 
+def sample_text_path() -> Path:
+    """Text to calibrate on where the user has none at hand: files of this program, as they once were."""
+    return PROJECT / "assets" / "texts" / "sources.txt.gz"
+
+
 def resolve_model(text: str) -> Path:
     """The folder that ``text`` means: the demo model for ``demo``, else the folder of that name.
 

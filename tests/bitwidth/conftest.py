@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from app.demo import demo_model_path
+from app.demo import demo_model_path, sample_text_path
 from engine.bitwidth.blocks import Texts, texts_of
 from engine.corpus import read_documents
 from engine.models.skeleton import Skeleton, load_skeleton
@@ -26,7 +24,7 @@ def skeleton(store: Store) -> Skeleton:
 
 @pytest.fixture(scope="session")
 def works() -> list[str]:
-    return read_documents(Path(__file__).with_name("works.txt.gz"))
+    return read_documents(sample_text_path())
 
 
 @pytest.fixture(scope="session")
