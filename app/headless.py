@@ -64,7 +64,7 @@ class Headless:
             raise
         now = self.session.ledger.now()
         self._take(events.Opened(events.PROTOCOL, machine.VERSION, time.time() - now / 1e9, machine.pid(), machine.describe()))
-        self._take(events.Ready(now, self.session.info(), self.session.values, self.session.effective(), self.session.budget))
+        self._take(self.session.ready())
         self.monitor = Monitor(self._take, self.session.ledger.now, self._buffer)
         self.monitor.start()
         return self

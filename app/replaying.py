@@ -132,7 +132,7 @@ def _shape(routing: Routing, experts: int) -> str:
 
 def _records(args: argparse.Namespace, routing: Routing, store: Store | None, recording: Recording | None) -> Records:
     """What experts weigh: as the model stores them, or all the same."""
-    from engine.bitwidth.plan import Plan
+    from engine.bitwidth.plan import Plan, Subject
 
     if store is not None:
         sizes, name = {bits: store.record_bytes(bits) for bits in store.widths}, store.name
@@ -148,7 +148,7 @@ def _records(args: argparse.Namespace, routing: Routing, store: Store | None, re
     bits = args.bits or (usual if usual in sizes else min(sizes, key=lambda width: abs(width - usual)))
     if bits not in sizes:
         raise EngineError(f"--bits {bits}: {name} is stored at {', '.join(map(str, sorted(sizes)))} bits; choose one of these")
-    widths = Plan.read(args.plan, store).bits if args.plan and store else [bits] * routing.shape.total
+    widths = Plan.read(args.plan, Subject.of(store)).bits if args.plan and store else [bits] * routing.shape.total
     return Records({width: sizes[width] for width in sorted(set(widths))}, np.array(widths, np.int64))
 
 

@@ -265,13 +265,17 @@ class Progress(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The model is loaded; ``effective`` are the settings as they truly are (budget in bytes, threads counted)."""
+    """The model is loaded; ``effective`` are the settings as they truly are (budget in bytes, threads counted).
+
+    ``plan``: the bits of every expert, a byte each by number (layer · E + expert), where a plan says so; empty where all have Expert bits.
+    """
 
     time: int
     model: ModelInfo
     settings: dict[str, Value]
     effective: dict[str, Value]
     budget: Budget
+    plan: bytes = b""
 
 
 class Filled(Message, frozen=True):
@@ -315,7 +319,7 @@ class Batch(Message, frozen=True):
 class Applied(Message, frozen=True):
     """A setting changed; it holds from ``token`` on. ``effective`` is what it came to (25% as bytes, auto as a name).
 
-    ``budget`` is what holds now: a change of widths moves it too."""
+    ``budget`` is what holds now: a change of widths moves it too. ``plan`` is as in Ready, told where the plan is what changed."""
 
     time: int
     token: int
@@ -324,6 +328,7 @@ class Applied(Message, frozen=True):
     new: Value
     effective: Value
     budget: Budget
+    plan: bytes = b""
 
 
 class Refused(Message, frozen=True):

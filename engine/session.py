@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine import settings as declared
-from engine.bitwidth.plan import Plan
+from engine.bitwidth.plan import Plan, Subject
 from engine.detokenizer import Detokenizer
 from engine.errors import EngineError
-from engine.events import Applied, Batch, Began, Budget, Finished, ModelInfo, Outcome, Phase, SpanKind
+from engine.events import Applied, Batch, Began, Budget, Finished, ModelInfo, Outcome, Phase, Ready, SpanKind
 from engine.ledger import Ledger
 from engine.network import Network
 from engine.preload.device import NATIVE, Device
@@ -188,7 +189,19 @@ class Session:
         except EngineError:
             self.values, self._plan = before
             raise
-        self.emit(Applied(self.ledger.now(), self._tokens, name, old, new[name], self.effective()[name], self.budget))
+        self.emit(Applied(self.ledger.now(), self._tokens, name, old, new[name], self.effective()[name], self.budget,
+                          self.plan if name == "plan" else b""))  # fmt: skip
+
+    @property
+    def plan(self) -> bytes:
+        """The bits of every expert by number where a plan is in force, else empty."""
+        return bytes(self._plan.bits) if self._plan else b""
+
+    def ready(self, name: str = "") -> Ready:
+        """The notice that the model is loaded; ``name`` is what to call it, empty for the store's own."""
+        info = self.info()
+        info = msgspec.structs.replace(info, name=name or info.name)
+        return Ready(self.ledger.now(), info, self.values, self.effective(), self.budget, self.plan)
 
     def effective(self) -> dict[str, Value]:
         """What the settings come to: budget in bytes, names for defaults, threads counted."""
@@ -302,7 +315,7 @@ class Session:
         return Budget(granted, least, full)
 
     def _read_plan(self, path: str) -> Plan | None:
-        return Plan.read(Path(path), self.store) if path else None
+        return Plan.read(Path(path), Subject.of(self.store)) if path else None
 
     def _device(self, values: dict[str, Value] | None = None) -> Device:
         name = str((values or self.values)["device"])

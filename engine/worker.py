@@ -134,9 +134,7 @@ class Worker:
             return
         except MemoryError:
             raise EngineError("There is not enough memory for the model's non-expert weights; close other programs") from None
-        info = self._session.info()
-        info = msgspec.structs.replace(info, name=command.name or info.name)
-        self._send(events.Ready(self._now(), info, self._session.values, self._session.effective(), self._session.budget))
+        self._send(self._session.ready(command.name))
         limit = parse_size(str(self._session.values["memory_limit"]))
         self._monitor = Monitor(self._send, self._now, self._session.buffer_bytes, limit, self._end_at_limit)
         self._monitor.start()

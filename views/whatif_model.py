@@ -39,7 +39,8 @@ class Curve:
 class Answer:
     """What was replayed so far, of which question; ``coarse``: at a few budgets over the whole range at least.
 
-    ``lru`` is LRU's hit rate (0..1) with room for 0 to N experts, from one pass, where that is exact: without a warm start.
+    ``lru`` is LRU's hit rate (0..1) with room for 0 to N experts, from one pass, where that is exact: without a warm start,
+    and where all records weigh the same.
     """
 
     question: Question
@@ -179,7 +180,8 @@ class _Work(threading.Thread):
             self._replay.stop()
         self._lru = None
         with suppress(Cancelled):
-            self._lru = self._replay.lru_hits().rates if not len(question.initial) else None
+            alike = len(np.unique(question.records.sizes)) == 1
+            self._lru = self._replay.lru_hits().rates if alike and not len(question.initial) else None
         self._enough = full = question.records.full
         free = self._told(question, full, "lru")
         if free is not None:

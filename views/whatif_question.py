@@ -96,16 +96,17 @@ class Asker:
             return None
         if not routing.tokens:
             return None
-        bits = int(recording.effective.get("bits", model.widths[0]))
-        bits = bits if bits in model.record_bytes else model.widths[0]
-        records = Records({bits: model.record_bytes[bits]}, np.full(routing.shape.total, bits))
+        bits = recording.wanted().astype(np.int64)
+        if not set(np.unique(bits).tolist()) <= set(model.record_bytes):  # a session file can say anything
+            return None
+        records = Records(dict(model.record_bytes), bits)
         device = self._devices.get(str(recording.effective.get("device", "native")), self._devices["native"])
         try:
             costs = calibrated(recording, device)
         except EngineError:
             return None
         held = resident_before(recording)
-        basis = ((model.model_hash, recording.loaded, len(recording.tokens)), bits, device.name)
+        basis = ((model.model_hash, recording.loaded, len(recording.tokens)), bits.tobytes(), device.name)
         return Question(routing, records, costs, budget.granted, model.top_k, held, routing.tokens, basis, self._budgets()).newest(MOST)
 
     def _budgets(self) -> tuple[int, ...]:

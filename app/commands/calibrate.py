@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from engine.bitwidth.blocks import texts_of
     from engine.bitwidth.calibration import Calibration
     from engine.bitwidth.notebook import Notebook
-    from engine.bitwidth.plan import Origin, Plan
+    from engine.bitwidth.plan import Origin, Plan, Subject
     from engine.corpus import read_documents
     from engine.models.skeleton import load_skeleton
 
@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGINT, previous)
     loss = made.loss
-    Plan(list(made.bits), Origin(args.method, tolerance, texts.digest, loss.share, loss.share_range, loss.kl)).write(args.out, store)
+    origin = Origin(args.method, tolerance, texts.digest, loss.share, loss.share_range, loss.kl)
+    Plan(list(made.bits), origin).write(args.out, Subject.of(store))
     about = {
         "plan": str(args.out), "model": store.name, "quantizer": store.quantizer, "method": args.method, "objective": args.objective,
         "tolerance": tolerance, "bytes": size, "least_bytes": bound, "widths": dict(sorted(Counter(made.bits).items())),

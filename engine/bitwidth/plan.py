@@ -6,6 +6,7 @@ S MoE layers, E experts a layer.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,26 @@ from engine.recording.output import whole_file
 
 if TYPE_CHECKING:
     from engine.store import Store
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What a plan is a plan of: a model as it lies in a store. ``record_bytes`` is an expert's size by bits."""
+
+    name: str
+    model_hash: str
+    quantizer: str
+    layers: int
+    experts: int
+    record_bytes: dict[int, int]
+
+    @classmethod
+    def of(cls, store: Store) -> Subject:
+        spec, sizes = store.spec, {bits: store.record_bytes(bits) for bits in store.widths}
+        return cls(store.name, store.model_hash, store.quantizer, spec.layers, spec.experts, sizes)
+
+    def bytes_of(self, bits: Sequence[int]) -> int:
+        """What the experts of a plan take on storage."""
+        return sum(self.record_bytes[width] for width in bits)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -31,7 +52,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class PlanFile(msgspec.Struct):
-    """The file: ``layers`` holds S lists of E widths; ``model_hash`` and ``quantizer`` are the store's. ``origin`` is None for one made
+    """The file: ``layers`` holds S lists of E widths; ``model_hash`` and ``quantizer`` are the subject's. ``origin`` is None for one made
     by hand."""
 
     model_hash: str
@@ -50,11 +71,11 @@ class Plan:
         self.bits, self.origin = bits, origin
 
     @classmethod
-    def read(cls, path: Path, store: Store) -> Plan:
-        """Read a plan made for ``store``'s model.
+    def read(cls, path: Path, subject: Subject) -> Plan:
+        """Read a plan made for ``subject``.
 
         Raises:
-            EngineError: no plan, another model's or quantizer's, or widths that the store does not have.
+            EngineError: no plan, another model's or quantizer's, or widths that the model is not stored at.
         """
         try:
             file = msgspec.json.decode(path.read_bytes(), type=PlanFile)
@@ -62,28 +83,28 @@ class Plan:
             raise EngineError(f"The plan {path} cannot be read ({error.strerror}); choose another file") from None
         except (msgspec.DecodeError, ValueError) as error:
             raise EngineError(f"{path} is not a bitwidth plan ({error})") from None
-        spec = store.spec
-        if file.model_hash != store.model_hash or [len(layer) for layer in file.layers] != [spec.experts] * spec.layers:
-            raise EngineError(f"The plan {path} was made for another model; make one for {store.name}")
-        if file.quantizer not in ("", store.quantizer):
-            raise EngineError(f"The plan {path} was made for experts quantized by {file.quantizer}, {store.name} is by {store.quantizer}; "
-                              "calibrate again")  # fmt: skip
+        if file.model_hash != subject.model_hash or [len(layer) for layer in file.layers] != [subject.experts] * subject.layers:
+            raise EngineError(f"The plan {path} was made for another model; make one for {subject.name}")
+        if file.quantizer not in ("", subject.quantizer):
+            raise EngineError(f"The plan {path} was made for experts quantized by {file.quantizer}, {subject.name} is by "
+                              f"{subject.quantizer}; calibrate again")  # fmt: skip
         bits = [width for layer in file.layers for width in layer]
-        missing = sorted(set(bits) - set(store.widths))
+        missing = sorted(set(bits) - set(subject.record_bytes))
         if missing:
-            raise EngineError(f"The plan {path} asks for {missing[0]} bits, which {store.name} is not stored at; convert it at that width")
+            raise EngineError(f"The plan {path} asks for {missing[0]} bits, which {subject.name} is not stored at; "
+                              "convert it at that width")  # fmt: skip
         return cls(bits, file.origin)
 
-    def write(self, path: Path, store: Store) -> None:
-        """Write it for ``store``'s model, a line a layer, so that two plans can be compared line by line.
+    def write(self, path: Path, subject: Subject) -> None:
+        """Write it for ``subject``, a line a layer, so that two plans can be compared line by line.
 
         Raises:
             EngineError: the file cannot be written.
         """
-        each = store.spec.experts
+        each = subject.experts
         layers = [self.bits[first : first + each] for first in range(0, len(self.bits), each)]
-        size = sum(map(store.record_bytes, self.bits))
-        about = msgspec.to_builtins(PlanFile(store.model_hash, [], 1, store.name, store.quantizer, size, self.origin))
+        size = subject.bytes_of(self.bits)
+        about = msgspec.to_builtins(PlanFile(subject.model_hash, [], 1, subject.name, subject.quantizer, size, self.origin))
         del about["layers"]
         head = json.dumps(about, indent=2).removesuffix("\n}")
         rows = ",\n".join(f"    {json.dumps(layer)}" for layer in layers)

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.events import (
     TABLES,
+    WIDTHS,
     Applied,
     Batch,
     Began,
@@ -35,7 +36,7 @@ from engine.settings import Value
 class Recording:
     """Every message of a session, in columns. ``revision`` grows with every message; times are ns of session time.
 
-    ``settings`` are those of the first Ready, ``effective`` what holds now; ``pieces[i]`` is the text of row i of ``tokens``.
+    ``settings`` are those of the first Ready, ``effective`` and ``plan`` what holds now; ``pieces[i]`` is the text of row i of ``tokens``.
     ``loaded`` is when the model was loaded, ns; ``reloads`` is when it was loaded again, with an empty buffer, though nothing evicted
     what had been in it. Another model starts these anew: what was told before ``loaded`` is of the one before.
     With a ``path`` the session is written there as it goes, at most once a second; without one, large tables go to a temporary file.
@@ -55,6 +56,7 @@ class Recording:
         self.settings: dict[str, Value] = {}
         self.effective: dict[str, Value] = {}
         self.budget: Budget | None = None
+        self.plan = b""
         self.loaded = 0
         self.reloads: list[int] = []
         self.pieces: list[str] = []
@@ -184,6 +186,8 @@ class Recording:
                 self.changes.append(message)
                 self.effective = {**self.effective, message.name: message.effective, "budget": message.budget.granted}
                 self.budget = message.budget
+                if message.name == "plan":
+                    self.plan = message.plan
             case Finished():
                 self.finished.append(message)
             case Failed():
@@ -200,3 +204,12 @@ class Recording:
         if self.model is None:
             self.settings = dict(message.settings)
         self.model, self.effective, self.budget = model, dict(message.effective), message.budget
+        self.plan = message.plan
+
+    def wanted(self) -> np.ndarray:
+        """The bits at which every expert is loaded now, uint8 [N] by number layer · E + expert; empty without a model."""
+        count = self.model.layers * self.model.experts if self.model else 0
+        if len(self.plan) == count:
+            return np.frombuffer(self.plan, np.uint8)
+        bits = self.effective.get("bits", 0)
+        return np.full(count, bits if bits in WIDTHS else 0, np.uint8)

@@ -16,7 +16,7 @@ from engine.bitwidth.calibration import LEARN, VERIFY, Calibration
 from engine.bitwidth.dense import DenseExperts
 from engine.bitwidth.fidelity import Yardstick
 from engine.bitwidth.notebook import Notebook
-from engine.bitwidth.plan import Plan
+from engine.bitwidth.plan import Plan, Subject
 from engine.bitwidth.sensitivity import Sensitivity, estimate
 from engine.errors import Cancelled, EngineError
 from engine.models.skeleton import Skeleton, load_skeleton
@@ -140,7 +140,7 @@ def test_the_command_writes_a_plan_that_the_engine_runs(
     arguments = ["calibrate", "--text", str(text), "--tokens", "1024", "--tolerance", "5%", "--out", str(out), "--json"]
     assert main.main(arguments) == 0
     about = json.loads(capsys.readouterr().out)
-    plan = Plan.read(out, store)
+    plan = Plan.read(out, Subject.of(store))
     assert about["loss_ci"][1] <= 0.05 and about["bytes"] == sum(map(store.record_bytes, plan.bits))
     assert plan.origin is not None and plan.origin.loss == about["loss_measured"]
     assert sum(line.startswith("    [") and line.count(",") >= 15 for line in out.read_text().splitlines()) == store.spec.layers
@@ -148,7 +148,7 @@ def test_the_command_writes_a_plan_that_the_engine_runs(
     assert [session.bits_of(number) for number in range(128)] == plan.bits
     session.close()
     assert main.main([*arguments, "--objective", "traffic"]) == 0
-    traffic = Plan.read(out, store)
+    traffic = Plan.read(out, Subject.of(store))
     assert traffic.bits != plan.bits
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.events import RESIDENCY, SAMPLE, TABLES, TIME_COLUMN, Batch, Budget, Notice, Ready, Residency
+from engine.events import RESIDENCY, SAMPLE, TABLES, TIME_COLUMN, Applied, Batch, Budget, Notice, Ready, Residency
 from engine.recording import journal
 from engine.recording.history import ExpertHistory
 from engine.recording.recording import Recording
@@ -143,3 +143,16 @@ def test_the_peak_is_that_of_the_range() -> None:
     for start, end, peak in ((10, 10, 1), (10, 20, 7), (30, 30, 2), (30, 40, 8), (50, 50, 1)):
         assert peak_resident(recording, start, end) == summarize(recording, start, end).peak_resident_bytes == peak
     assert np.isnan(peak_resident(recording, 11, 12))
+
+
+def test_it_knows_at_which_bits_every_expert_is_wanted(record) -> None:
+    budget, plan = Budget(1, 1, 1), bytes([2, 8] * 64)
+    mixed = record([
+        Ready(0, make_model(), defaults(), {**defaults(), "bits": 4}, budget, plan),
+        Applied(1, 0, "bits", 4, 8, 8, budget),  # the plan goes before
+    ])  # fmt: skip
+    assert mixed.wanted().tolist() == list(plan)
+    mixed.append(Applied(2, 0, "plan", "a", "", "", budget))
+    assert mixed.wanted().tolist() == [8] * 128
+    mixed.append(Applied(3, 0, "plan", "", "a", "a", budget, plan))
+    assert mixed.wanted().tolist() == list(plan) and not len(Recording().wanted())

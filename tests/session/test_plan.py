@@ -27,6 +27,7 @@ def test_every_expert_is_loaded_at_its_own_width(open_session: Open, store: Stor
     session = open_session(plan=plan, budget="40%")
     full = sum(store.record_bytes(int(bits)) for bits in np.resize((2, 4, 8, 4, 16), store.spec.layers * store.spec.experts))
     assert session.budget.granted == int(full * 0.4)
+    assert list(session.plan) == list(session.ready().plan) == np.resize((2, 4, 8, 4, 16), store.spec.layers * store.spec.experts).tolist()
     generate(session)
     spans = np.frombuffer(open_session.rows("spans"), SPAN)
     reads = spans[spans["kind"] == SpanKind.READ]
