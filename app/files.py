@@ -33,9 +33,11 @@ class Files(QObject):
         self._jobs.cancelled.connect(self._on_cancelled)
 
     def open_path(self, path: Path) -> None:
-        """A folder is a model, a file is a session."""
+        """A folder is a model, a .json file a bitwidth plan, any other a session."""
         if path.is_dir():
             self.open_model(path)
+        elif path.suffix == ".json":
+            self._window.planning.open(path)
         else:
             self.open_session(path)
 

@@ -8,9 +8,9 @@ from PySide6.QtCore import QByteArray, Qt
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabWidget, QWidget
 
-VERSION = 2  # of the arrangement: a layout saved under another one is not restored
+VERSION = 3  # of the arrangement: a layout saved under another one is not restored
 LEFT, MIDDLE, RIGHT = ("text", "tuning"), ("grid", "timeline"), ("latency", "cache", "memory")
-TABBED = {"tuning": ("inspector",), "cache": ("prediction",), "latency": ("whatif",)}
+TABBED = {"grid": ("bitwidth",), "tuning": ("inspector",), "cache": ("prediction",), "latency": ("whatif",)}
 """In front, and behind it."""
 _WIDTHS = (27, 43, 30)
 _HEIGHTS = {"text": 62, "tuning": 38, "grid": 50, "timeline": 50, "latency": 36, "cache": 32, "memory": 32}

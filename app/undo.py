@@ -9,6 +9,7 @@ from PySide6.QtGui import QUndoCommand, QUndoStack
 from shiboken6 import isValid
 
 from engine.settings import BY_NAME, Value
+from views.plan_model import Draft
 
 Send = Callable[[str, Value], None]
 MERGE_S = 0.8
@@ -54,6 +55,30 @@ class SettingChange(QUndoCommand):
         self.setText(f"{BY_NAME[self.name].title}: {_shown(self.name, self.old)} → {_shown(self.name, self.new)}")
 
 
+class PlanEdit(QUndoCommand):
+    """One draft of the bitwidth plan after another; a tolerance that is dragged becomes one step."""
+
+    def __init__(self, accept: Callable[[Draft], None], old: Draft, new: Draft) -> None:
+        super().__init__(f"plan: {new.label}")
+        self.accept, self.old, self.new, self.when = accept, old, new, time.monotonic()
+
+    def redo(self) -> None:
+        self.accept(self.new)
+
+    def undo(self) -> None:
+        self.accept(self.old)
+
+    def id(self) -> int:
+        return len(_IDS) if self.new.tolerance is not None else -1
+
+    def mergeWith(self, other: QUndoCommand) -> bool:
+        if not isinstance(other, PlanEdit) or other.when - self.when > MERGE_S:
+            return False
+        self.new, self.when = other.new, other.when
+        self.setText(other.text())
+        return True
+
+
 class ChangeStack(QUndoStack):
     """``change`` and ``change_all`` request through ``send``; the engine's answers come back through ``accepted`` and ``refused``."""
 
@@ -78,6 +103,10 @@ class ChangeStack(QUndoStack):
         for name, value in news.items():
             self.change(name, value)
         self.endMacro()
+
+    def edit(self, accept: Callable[[Draft], None], old: Draft, new: Draft) -> None:
+        """Put another draft of the plan in place of one; ``accept`` shows it."""
+        self.push(PlanEdit(accept, old, new))
 
     def request(self, name: str, value: Value, command: SettingChange | None) -> None:
         """Called by commands: send, and remember who asked until the answer is there."""

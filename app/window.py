@@ -17,6 +17,7 @@ from app.help import HelpOverlay, groups_of
 from app.keyboard import KeyGuard
 from app.layouts import DockArea, packed, unpacked
 from app.live import Live
+from app.planning import Planning
 from app.preferences import Preferences
 from app.profile_choice import ProfileChoice
 from app.pulse import Pulse
@@ -60,6 +61,7 @@ class Window(QMainWindow):
         self._assemble()
         self.files = Files(self)
         self.profiles = ProfileChoice(self)
+        self.planning = Planning(self)
         self.overlay = HelpOverlay(self)
         self.guard = KeyGuard(self)
         self.pulse = Pulse([self.readouts, *self.panels.values()])
@@ -135,8 +137,8 @@ class Window(QMainWindow):
         for key, panel in self.panels.items():
             self.area.add(key, panel.title, panel)
         toggles = self.area.toggles()
-        for number, toggle in enumerate(toggles[:9], start=1):
-            toggle.setShortcut(f"Ctrl+{number}")
+        for number, toggle in enumerate(toggles):
+            toggle.setShortcut(f"Ctrl+{number + 1}" if number < 9 else f"Ctrl+Shift+{number - 8}")
         self.theme_group = QActionGroup(self)
         for name, text in (("dark", "&Dark"), ("light", "&Light"), (themes.SYSTEM, "As the &system")):
             action = self.theme_group.addAction(text)
@@ -253,6 +255,7 @@ class Window(QMainWindow):
             self.tuning.accept(name, self.live.values[name], self.live.effective.get(name, self.live.values[name]))
             self._show_budget()
         self.profiles.show()
+        self.planning.follow()
 
     def _on_refused(self, name: str, reason: str) -> None:
         self.tuning.refuse(name, reason)
@@ -277,6 +280,7 @@ class Window(QMainWindow):
     def _update(self) -> None:
         """Bring buttons, names and the state light in line with the engine."""
         live, busy = self.live, self.live.busy
+        self.planning.follow()
         self.actions_.enable(
             run=live.can_run, pause=busy, step=live.can_run or busy, stop=busy or live.state in ("starting", "loading"),
             restart=live.model is not None, back_to_live=not self.is_live, undo=self.is_live and live.undo.canUndo(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.recording.recording import Recording
+from views.bitwidth import BitwidthPanel
 from views.cache import CachePanel
 from views.grid import GridPanel
 from views.inspector import InspectorPanel
@@ -21,6 +22,7 @@ from views.whatif import WhatIfPanel
 
 PANELS = (
     TextPanel, GridPanel, TimelinePanel, LatencyPanel, CachePanel, PredictionPanel, WhatIfPanel, MemoryPanel, TuningPanel, InspectorPanel,
+    BitwidthPanel,
 )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
+
 
 def channels(color: str) -> tuple[int, int, int]:
     """Red, green and blue, 0 to 255."""
@@ -28,6 +30,13 @@ def argb(color: str, alpha: int = 255) -> int:
     """As ``QImage.setColorTable`` wants it, not premultiplied."""
     red, green, blue = channels(color)
     return alpha << 24 | red << 16 | green << 8 | blue
+
+
+def pack(colors: np.ndarray) -> np.ndarray:
+    """Float red, green and blue, [..., 3], to opaque 0xAARRGGBB, u4 [...]."""
+    red, green, blue = (colors[..., channel].astype(np.uint32) for channel in range(3))
+    packed: np.ndarray = np.uint32(0xFF000000) | red << np.uint32(16) | green << np.uint32(8) | blue
+    return packed
 
 
 def luminance(color: str) -> float:

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine.events import Residency
 from engine.recording.recording import Recording
-from views.colors import argb, channels
+from views.colors import channels, pack
 from views.grid_canvas import FRAMED, Cell, GridCanvas
 from views.grid_marks import Foreseen, foresee
 from views.grid_shades import MODES, OUTCOMES, STAGED, Counts, caption, count_range, legend, palette, shade
@@ -152,8 +152,8 @@ class GridPanel(Panel):
         if token is not None:
             # What the token did not use steps back, so that its path can be followed at any cell size.
             fill = np.where(token[..., None], fill, fill + (np.array(channels(theme.base), np.float32) - fill) * 0.62)
-        frame = _pack(fill + (flash - fill) * strength[..., None])
-        self.canvas.set_cells(_pack(fill) if self._framed() else frame, frame)
+        frame = pack(fill + (flash - fill) * strength[..., None])
+        self.canvas.set_cells(pack(fill) if self._framed() else frame, frame)
         captions = []
         if self.canvas.captions_fit():
             for layer, expert in np.argwhere(index > 0).tolist():
@@ -303,9 +303,3 @@ class GridPanel(Panel):
     def _hovered(self) -> None:
         if self.isVisible():
             self.refresh()
-
-
-def _pack(colors: np.ndarray) -> np.ndarray:
-    """Float [L, E, 3] to u4 0xffRRGGBB, [L, E]."""
-    red, green, blue = (colors[..., channel].astype(np.uint32) for channel in range(3))
-    return np.uint32(argb("#000000")) | red << np.uint32(16) | green << np.uint32(8) | blue

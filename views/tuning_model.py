@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import QObject, Signal
 
 from engine.settings import SETTINGS, Setting, Value, defaults
+from views.plan_model import PlanModel
 
 
 class TuningModel(QObject):
@@ -25,6 +26,7 @@ class TuningModel(QObject):
         self.budget_range: tuple[int, int] | None = None  # smallest that works and all experts, in bytes at the width in use
         self.cycle = 0  # bytes of one token's experts in all layers, at the width in use; 0: not known
         self.read_only = False  # a reopened session is shown
+        self.plans = PlanModel(self)
 
     def request(self, name: str, value: Value) -> None:
         """Ask for a change. Nothing is different until the engine has accepted it."""

@@ -1,0 +1,123 @@
+"""Bitwidth plans in the window: edits on the undo stack, files in and out, and what the calibrator finds out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+import xxhash
+from PySide6.QtCore import QObject, Slot
+from PySide6.QtWidgets import QFileDialog
+
+from app.demo import sample_text_path
+from engine.bitwidth.plan import Plan
+from engine.errors import EngineError
+from views.plan_model import Draft
+
+if TYPE_CHECKING:
+    from app.window import Window
+
+KINDS = "Bitwidth plans (*.json)"
+TEXTS = "Texts (*.txt *.md *.py *.gz);;All files (*)"
+
+
+def folder() -> Path:
+    """Where plans lie that were applied without being saved, by what is in them: undo finds the former one."""
+    return platformdirs.user_data_path("edgemoe-studio", appauthor=False) / "plans"
+
+
+class Planning(QObject):
+    """Fulfils the wishes of the plan model for what the window shows."""
+
+    def __init__(self, window: Window) -> None:
+        super().__init__(window)
+        self._window, self.plans = window, window.tuning.plans
+        self.plans.proposed.connect(self._propose)
+        self.plans.taken.connect(self._take)
+        self.plans.asked_for.connect(self._ask)
+        listed = [Path(text) for text in window.preferences.get("calibration_texts").split("\n") if text]
+        self.plans.hear_texts(tuple(path for path in listed if path.is_file()) or (sample_text_path(),))
+
+    def follow(self) -> None:
+        """Tell the plan model which model is shown, and the bits that are in force."""
+        shown = self._window.shown
+        self.plans.hear_model(shown.model, shown.wanted().tobytes())
+
+    def open(self, path: Path) -> None:
+        """Edit the plan in a file; one that does not fit leaves the draft and says why."""
+        if self.plans.subject is None:
+            self._refuse("Load a model first: a plan is read for the model that it was made for.")
+            return
+        try:
+            plan = Plan.read(path, self.plans.subject)
+        except EngineError as error:
+            self._refuse(str(error))
+            return
+        self._window.banners.clear("plan")
+        self.plans.propose(Draft(bytes(plan.bits), path.name, plan.origin.tolerance or None if plan.origin else None))
+        self._window.area.turn_to("bitwidth")
+
+    def save(self, path: Path) -> None:
+        """Keep the draft in a file."""
+        if self._write(path):
+            self._window.banners.say("plan", "info", f"Written: {path}")
+
+    @Slot(object)
+    def _propose(self, draft: Draft) -> None:
+        if self._window.is_live:
+            self._window.live.undo.edit(self.plans.accept, self.plans.draft, draft)
+
+    @Slot(object)
+    def _take(self, draft: Draft) -> None:
+        """Run with it: one width for all needs no file."""
+        tuning, subject = self._window.tuning, self.plans.subject
+        if subject is None:
+            return
+        if len(set(draft.plan)) == 1:
+            tuning.request_all(f"plan: {draft.plan[0]} bits for all", {"bits": draft.plan[0], "plan": ""})
+            return
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", subject.name).strip("-")
+        path = folder() / f"{name}-{xxhash.xxh3_64_hexdigest(draft.plan + subject.model_hash.encode())}.json"
+        if self._write(path):
+            tuning.request("plan", str(path))
+
+    def _write(self, path: Path) -> bool:
+        assert self.plans.subject is not None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Plan(list(self.plans.draft.plan), self.plans.origin).write(path, self.plans.subject)
+        except EngineError as error:
+            self._refuse(str(error))
+        except OSError as error:
+            self._refuse(f"{path.parent} cannot be made ({error.strerror}); save the plan elsewhere")
+        else:
+            return True
+        return False
+
+    def _refuse(self, line: str) -> None:
+        self._window.banners.say("plan", "error", line)
+
+    @Slot(str)
+    def _ask(self, what: str) -> None:
+        """Show a dialog: of a plan to open or save, or of texts."""
+        window = self._window
+        if what == "open":
+            text, _ = QFileDialog.getOpenFileName(window, "Open a bitwidth plan", str(Path.home()), KINDS)
+            if text:
+                self.open(Path(text))
+        elif what == "save" and self.plans.subject is not None:
+            start = Path.home() / f"{re.sub(r'[^A-Za-z0-9.]+', '-', self.plans.subject.name).strip('-')}-plan.json"
+            text, _ = QFileDialog.getSaveFileName(window, "Save this bitwidth plan", str(start), KINDS)
+            if text:
+                self.save(Path(text if text.endswith(".json") else f"{text}.json"))
+        elif what == "texts":
+            texts, _ = QFileDialog.getOpenFileNames(window, "Texts to calibrate on", str(self.plans.texts[0].parent), TEXTS)
+            if texts:
+                self.use_texts(tuple(Path(text) for text in texts))
+
+    def use_texts(self, texts: tuple[Path, ...]) -> None:
+        """Calibrate on these from now on, also after a restart."""
+        self.plans.hear_texts(texts)
+        self._window.preferences.set("calibration_texts", "\n".join(map(str, texts)))

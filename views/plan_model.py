@@ -1,0 +1,213 @@
+"""The bitwidth plan under the user's hands, what is known about it, and the wishes that the application fulfils.
+
+N = S · E experts, by number layer · E + expert. A plan is N bytes: a width each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PySide6.QtCore import QObject, Signal
+
+from engine.bitwidth.messages import Find, Setup, Stop, Studied, Study, Weigh, Weighed
+from engine.bitwidth.outlook import Outlook
+from engine.bitwidth.plan import Origin, Subject
+from engine.events import ModelInfo, Progress
+
+TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A plan, what it was made by, and the tolerance that it was made for (0.02 is 2%; None: for none)."""
+
+    plan: bytes = b""
+    label: str = ""
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What calibration found out about the model that is loaded: nothing, or estimates and measured plans."""
+
+    studied: Studied | None = None
+    weighed: dict[bytes, Weighed] = field(default_factory=dict)
+    outlook: Outlook | None = None
+
+
+class PlanModel(QObject):
+    """Views change the plan by ``propose`` and ask by ``study``, ``find`` and ``weigh``; the application answers through ``accept`` and
+    the methods that begin with ``hear``."""
+
+    changed = Signal()  # anything below is different
+    proposed = Signal(object)  # Draft: the application puts it on the undo stack
+    wished = Signal(object)  # a command for the calibrator
+    taken = Signal(object)  # Draft: run with it from the next load of each expert on
+    asked_for = Signal(str)  # open, save or texts: the application shows the dialog
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.subject: Subject | None = None
+        self.draft = Draft()
+        self.in_force = b""
+        self.known = Known()
+        self.texts: tuple[Path, ...] = ()
+        self.objective = "storage"
+        self.setup: Setup | None = None
+        self.progress: Progress | None = None
+        self.busy = False
+        self.trouble = ""
+        self.selected = np.zeros(0, bool)  # [N]
+        self._model = ""
+
+    # --- the plan ------------------------------------------------------------------------------------------------------
+
+    @property
+    def total(self) -> int:
+        """Bytes of the draft on storage."""
+        return self.subject.bytes_of(self.draft.plan) if self.subject else 0
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the draft is another plan than the one in force."""
+        return self.draft.plan != self.in_force
+
+    @property
+    def measured(self) -> Weighed | None:
+        """What the draft was measured to lose, if it was."""
+        return self.known.weighed.get(self.draft.plan)
+
+    @property
+    def origin(self) -> Origin | None:
+        """How the draft came about, for its file; None while nobody has measured it."""
+        told, studied = self.measured, self.known.studied
+        if told is None or studied is None:
+            return None
+        return Origin(told.method, self.draft.tolerance or 0.0, studied.texts, told.loss, told.loss_ci, told.kl)
+
+    def propose(self, draft: Draft) -> None:
+        """Ask for another draft; one step of undo."""
+        if self.subject and draft.plan != self.draft.plan:
+            self.proposed.emit(draft)
+
+    def accept(self, draft: Draft) -> None:
+        """Work on this draft from now on."""
+        self.draft = draft
+        self.changed.emit()
+
+    def paint(self, bits: int) -> None:
+        """Give the selected experts these bits."""
+        plan = np.frombuffer(self.draft.plan, np.uint8).copy()
+        if not self.selected.any():
+            return
+        plan[self.selected] = bits
+        count = int(self.selected.sum())
+        self.propose(Draft(plan.tobytes(), f"{count} expert{'s' * (count != 1)} to {bits} bits"))
+
+    def tolerate(self, tolerance: float) -> None:
+        """Propose the plan that is likely to be the cheapest within a tolerance, without measuring it."""
+        if self.known.outlook is None or self.subject is None:
+            return
+        plan = self.known.outlook.cheapest(tolerance, self.subject.record_bytes, self.objective)
+        if plan is None:
+            self._tell(f"No plan is likely to lose less than {tolerance:.2%}: tolerate more")
+        elif plan == self.draft.plan:
+            self.accept(replace(self.draft, tolerance=tolerance))
+        else:
+            self.propose(Draft(plan, f"tolerance {tolerance:.2%}", tolerance))
+
+    def take(self) -> None:
+        """Run with the draft."""
+        if self.subject and self.dirty:
+            self.taken.emit(self.draft)
+
+    def revert(self) -> None:
+        """Go back to the plan in force."""
+        self.propose(Draft(self.in_force, "the plan in force"))
+
+    def select(self, selected: np.ndarray) -> None:
+        """Choose the experts to paint, bool [N]."""
+        if not np.array_equal(selected, self.selected):
+            self.selected = selected
+            self.changed.emit()
+
+    # --- wishes --------------------------------------------------------------------------------------------------------
+
+    def study(self) -> None:
+        """Ask for estimates, and measurements of the plans that make the curve."""
+        if self._model and self.texts:
+            self._begin(Study(self._model, [str(path) for path in self.texts], TOKENS))
+
+    def find(self, tolerance: float, method: str = "fast") -> None:
+        """Ask for the plan that was measured to be within a tolerance."""
+        self.draft = replace(self.draft, tolerance=tolerance)
+        self._begin(Find(tolerance, self.objective, method, self.setup if self.objective == "speed" else None))
+
+    def weigh(self) -> None:
+        """Ask what the draft loses."""
+        if self.known.studied is not None and self.measured is None:
+            self._begin(Weigh(self.draft.plan))
+
+    def cancel(self) -> None:
+        self.wished.emit(Stop())
+
+    # --- what the application says -------------------------------------------------------------------------------------
+
+    def hear_model(self, model: ModelInfo | None, wanted: bytes) -> None:
+        """Another model, or another plan in force (empty where nothing is loaded). The draft follows while it is the same as that."""
+        subject = Subject(model.name, model.model_hash, model.quantizer, model.layers, model.experts, model.record_bytes) if model else None
+        if (subject, wanted) == (self.subject, self.in_force):
+            return
+        if subject is None or self.subject is None or subject != self.subject:
+            self.known, self.trouble, self.progress, self.busy = Known(), "", None, False
+            self.draft, self.selected = Draft(wanted, "in force"), np.zeros(len(wanted), bool)
+        elif not self.dirty:
+            self.draft = Draft(wanted, "in force")
+        self.subject, self.in_force, self._model = subject, wanted, model.store if model else ""
+        self.changed.emit()
+
+    def hear_texts(self, texts: tuple[Path, ...]) -> None:
+        """What to calibrate on; what was found out by other texts is let go."""
+        if texts != self.texts:
+            self.texts, self.known = texts, Known()
+            self.changed.emit()
+
+    def hear_studied(self, studied: Studied) -> None:
+        if self.subject and studied.model_hash == self.subject.model_hash:
+            weighed = self.known.weighed if self.known.studied and self.known.studied.texts == studied.texts else {}
+            self.known = Known(studied, weighed, Outlook.of(studied, weighed.values()))
+            self.changed.emit()
+
+    def hear_weighed(self, weighed: Weighed) -> None:
+        """A measured plan; one that was to be found becomes the draft."""
+        studied = self.known.studied
+        if studied is None or len(weighed.plan) != len(self.draft.plan):
+            return
+        every = {**self.known.weighed, weighed.plan: weighed}
+        self.known = Known(studied, every, Outlook.of(studied, every.values()))
+        if weighed.delivered and weighed.plan != self.draft.plan:
+            tolerance = self.draft.tolerance
+            self.propose(Draft(weighed.plan, f"tolerance {tolerance:.2%}, measured" if tolerance else "found", tolerance))
+        self.changed.emit()
+
+    def hear_progress(self, progress: Progress) -> None:
+        self.progress = progress
+        self.changed.emit()
+
+    def hear_rest(self) -> None:
+        self.progress, self.busy = None, False
+        self.changed.emit()
+
+    def hear_trouble(self, line: str) -> None:
+        self._tell(line)
+
+    def _begin(self, command: Study | Find | Weigh) -> None:
+        self.busy, self.trouble, self.progress = True, "", None
+        self.wished.emit(command)
+        self.changed.emit()
+
+    def _tell(self, line: str) -> None:
+        self.trouble = line
+        self.changed.emit()
