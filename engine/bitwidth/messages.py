@@ -52,11 +52,15 @@ class Find(Message, frozen=True):
 
 
 class Compare(Message, frozen=True):
-    """Hold a plan against the model at its highest width on these token ids. Answered by Compared."""
+    """Hold a plan against the model at its highest width on these token ids. Answered by Compared.
+
+    ``model`` is opened where another is, or none; empty takes the one studied. No text is needed.
+    """
 
     request: int
     plan: bytes
     token_ids: list[int]
+    model: str = ""
 
 
 # --- notices: calibrator to window ----------------------------------------------------------------------------------
