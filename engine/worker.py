@@ -1,25 +1,19 @@
-"""The engine process: commands in, notices out. Started as ``python -m engine.worker --address ADDRESS``.
-
-The address is that of a ``multiprocessing.connection`` listener; its key comes as one hex line on stdin, which then
-stays open: its end tells that the window is gone. Messages are MessagePack bytes (engine.events), never pickle.
-"""
+"""The engine process: commands in, notices out. Started as ``python -m engine.worker --address ADDRESS`` (engine.connection)."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine import events, machine
+from engine.connection import Window, connected
 from engine.errors import Cancelled, EngineError
 from engine.monitor import Monitor
 from engine.settings import Value, parse_size
@@ -30,20 +24,17 @@ if TYPE_CHECKING:
 
 OVER_LIMIT = 77
 """Exit status of an engine that ended itself at its memory limit."""
-_PROGRESS_PERIOD = 0.1
 
 
 class Worker:
     """Serves one window until it goes away."""
 
-    def __init__(self, connection: Connection[bytes, bytes]) -> None:
-        self._connection = connection
+    def __init__(self, window: Window[events.Command]) -> None:
+        self._window, self._send, self._now = window, window.send, window.now
         self._commands: queue.SimpleQueue[events.Command] = queue.SimpleQueue()
-        self._sending = threading.Lock()
         self._cancelled = threading.Event()
         self._session: Session | None = None
         self._monitor: Monitor | None = None
-        self._origin = time.perf_counter_ns()
         self._counted = (0, 0)  # requests and passes of the sessions before this one
         self._state = ""
         self._paused = False
@@ -52,9 +43,9 @@ class Worker:
 
     def run(self) -> None:
         """Serve commands until Quit or the end of the connection."""
-        opened = time.time() - (time.perf_counter_ns() - self._origin) / 1e9
+        opened = time.time() - self._now() / 1e9
         self._send(events.Opened(events.PROTOCOL, machine.VERSION, opened, machine.pid(), machine.describe()))
-        threading.Thread(target=self._receive, name="commands", daemon=True).start()
+        self._window.listen(self._hear)
         self._tell("idle")
         while True:
             command = self._next_command()
@@ -70,7 +61,7 @@ class Worker:
                         self._stepping, self._paused = False, True
                         self._session.flush()
             except EngineError as error:
-                self._send(events.Failed(self._now(), str(error)))
+                self._window.fail(str(error))
             self._tell(self._state_now())
         self._unload()
 
@@ -130,7 +121,7 @@ class Worker:
         try:
             self._session = self._opened(command)
         except Cancelled:
-            self._send(events.Failed(self._now(), "Loading was cancelled; what was converted so far is kept and continued next time"))
+            self._window.fail("Loading was cancelled; what was converted so far is kept and continued next time")
             return
         except MemoryError:
             raise EngineError("There is not enough memory for the model's non-expert weights; close other programs") from None
@@ -152,8 +143,7 @@ class Worker:
             self._send(notice)
 
         session.emit = tell
-        show = self._reporter()
-        fill(session, usage, lambda done, total: show(STAGE, done, total), self._cancelled.is_set)
+        fill(session, usage, lambda done, total: self._window.show(STAGE, done, total), self._cancelled.is_set)
 
     def _opened(self, command: events.Load) -> Session:
         # transformers takes seconds to import: only now, when the window is up and can say so.
@@ -161,29 +151,15 @@ class Worker:
         from engine.session import Session
         from engine.store import open_or_convert
 
-        show = self._reporter()
-
         def convert(progress: Progress) -> None:
-            show(progress.stage, progress.done, progress.total)
+            self._window.show(progress.stage, progress.done, progress.total)
 
         store = open_or_convert(Path(command.model), progress=convert, cancel=self._cancelled.is_set)
         self._send(events.Progress("Loading non-expert weights", 0, 0, ""))
         devices = {device.name: device for device in command.devices}
         session = Session(store, command.settings, devices, self._send, model=Path(command.model))
-        session.go_on_from(self._origin, self._counted)  # one clock, and no number twice, in all that this process tells
+        session.go_on_from(self._window.origin, self._counted)  # one clock, and no number twice, in all that this process tells
         return session
-
-    def _reporter(self) -> Callable[[str, int, int], None]:
-        """Tells of a stage that so many bytes are done, of how many; not more often than one can read."""
-        sent = 0.0
-
-        def show(stage: str, done: int, total: int) -> None:
-            nonlocal sent
-            if time.monotonic() - sent > _PROGRESS_PERIOD or done == total:
-                sent = time.monotonic()
-                self._send(events.Progress(stage, done, total))
-
-        return show
 
     def _unload(self) -> None:
         if self._monitor is not None:
@@ -201,31 +177,13 @@ class Worker:
         sys.stderr.flush()
         os._exit(OVER_LIMIT)
 
-    # --- the connection -------------------------------------------------------------------------------------------
+    # --- what is told and heard
 
-    def _receive(self) -> None:
-        while True:
-            try:
-                command = events.decode_command(self._connection.recv_bytes())
-            except (EOFError, OSError):
-                os._exit(0)  # the window is gone: whatever the token loop does, nobody sees it
-            except msgspec.MsgspecError as error:
-                self._send(events.Failed(self._now(), f"The engine did not understand a message ({error})"))
-                continue
-            if isinstance(command, events.Stop | events.Quit):
-                self._cancelled.set()
-            self._commands.put(command)
-
-    def _send(self, notice: events.Notice) -> None:
-        data = events.encode(notice)
-        with self._sending:
-            try:
-                self._connection.send_bytes(data)
-            except OSError:
-                os._exit(0)
-
-    def _now(self) -> int:
-        return time.perf_counter_ns() - self._origin
+    def _hear(self, command: events.Command) -> None:
+        """From the thread that receives: what ends long work must not wait for it."""
+        if isinstance(command, events.Stop | events.Quit):
+            self._cancelled.set()
+        self._commands.put(command)
 
     def _state_now(self) -> str:
         if self._session is None or self._session.request is None:
@@ -240,14 +198,8 @@ class Worker:
 
 def main(argv: list[str]) -> int:
     """Connect and serve. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="engine.worker", description=__doc__)
-    parser.add_argument("--address", required=True)
-    address = parser.parse_args(argv).address
-    key = bytes.fromhex(sys.stdin.readline().strip())
-    # Threads of the window and of the I/O must get their turn soon while the token loop holds the interpreter.
-    sys.setswitchinterval(0.001)
-    with Client(address, authkey=key) as connection:
-        Worker(connection).run()
+    with connected(argv, "The engine", events.decode_command) as window:
+        Worker(window).run()
     return 0
 
 

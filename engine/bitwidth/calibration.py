@@ -23,9 +23,12 @@ from engine.models.skeleton import Skeleton
 
 LEARN, VERIFY = "learn", "verify"
 _ROUNDS = 8  # corrections at most
+_SHARES = (0.25, 0.5, 0.75)  # of the experts, at the lower width: measured beside the paper's plan
 _NEAR = 0.03  # a plan that uses all but this share of the tolerance is not improved further
 Report = Callable[[str, int, int, str], object]
 """Told the stage, and how much of how much is done, in what."""
+Weighed = Callable[[tuple[int, ...], Loss], object]
+"""Told a plan and what it loses on the text to verify on."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,30 @@ class Calibration:
     """One model and one choice of text; whatever is found out is kept, and an interrupted one goes on where it was.
 
     ``widths`` are those that a plan gives: 16 bits is what they are held against. A plan is within a tolerance if the upper end of the 95%
-    interval of its loss is: what is delivered should hold on text nobody measured.
+    interval of its loss is: what is delivered should hold on text nobody measured. ``weighed`` is told every plan whose loss on the text to
+    verify on was asked for, measured now or before.
     """
 
     def __init__(
         self, skeleton: Skeleton, texts: Texts, notebook: Notebook, report: Report = lambda stage, done, of, unit: None,
-        cancelled: Callable[[], bool] = lambda: False,
+        cancelled: Callable[[], bool] = lambda: False, weighed: Weighed = lambda bits, loss: None,
     ) -> None:  # fmt: skip
         self.skeleton, self.store, self.texts, self.notebook = skeleton, skeleton.store, texts, notebook
         self.count = self.store.spec.layers * self.store.spec.experts
         self.widths = tuple(bits for bits in self.store.widths if bits < 16) or self.store.widths
-        self._report, self._cancelled = report, cancelled
+        self._report, self._cancelled, self._weighed = report, cancelled, weighed
         self._yardsticks: dict[str, Yardstick] = {}
         self._stage: tuple[str, int] | None = None  # whose blocks are told
-        self._experts = DenseExperts(self.store, [max(self.store.widths)] * self.count)
+        self.experts = DenseExperts(self.store, [max(self.store.widths)] * self.count, before=lambda number: self._heed())
 
     def __enter__(self) -> Calibration:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files in which references are kept."""
         for yardstick in self._yardsticks.values():
             yardstick.close()
 
@@ -74,16 +82,30 @@ class Calibration:
 
     def measure(self, side: str, bits: Sequence[int], told: bool = True) -> Loss:
         """What a plan loses on the text of a side."""
-        known = self.notebook.loss(side, bits)
-        if known is not None:
-            return known
+        loss = self._loss(side, bits, told)
+        if side == VERIFY:
+            self._weighed(tuple(bits), loss)
+        return loss
+
+    def reference(self) -> Loss:
+        """The model at its highest width, on the text to verify on."""
+        return self._loss(VERIFY, self.uniform(max(self.store.widths)))
+
+    def _loss(self, side: str, bits: Sequence[int], told: bool = True) -> Loss:
+        loss = self.notebook.loss(side, bits)
+        if loss is None:
+            loss = self._measured(side, bits, told)
+            self.notebook.keep_loss(side, bits, loss)
+        return loss
+
+    def _measured(self, side: str, bits: Sequence[int], told: bool) -> Loss:
         yardstick = self._yardstick(side)
-        self._experts.bits = list(bits)
+        if set(bits) == {max(self.store.widths)}:
+            return yardstick.reference()
+        self.experts.bits = list(bits)
         self._stage = ("measuring a plan", len(yardstick)) if told else None
         self._step(0)
-        loss = yardstick.measure(self._experts)
-        self.notebook.keep_loss(side, bits, loss)
-        return loss
+        return yardstick.measure(self.experts)
 
     def sensitivity(self) -> Sensitivity:
         """The fast estimate, on the text to learn from."""
@@ -92,7 +114,7 @@ class Calibration:
             return known
         blocks = self.texts.learn
         self._stage = "estimating every expert at every width", len(blocks)
-        found = estimate(self.skeleton, blocks, self._step)
+        found = estimate(self.skeleton, blocks, self._step, before=lambda number: self._heed())
         self.notebook.keep_sensitivity(found)
         return found
 
@@ -103,6 +125,22 @@ class Calibration:
             found.append(float(self.measure(LEARN, plan, told=False).rise.mean()))
             self._report("lowering one expert after the other", number, self.count, "experts")
         return found
+
+    def estimated(self, bits: Sequence[int]) -> float:
+        """What a plan is estimated to lose, nats a token."""
+        at = [self.store.widths.index(width) for width in bits]
+        return float(self.sensitivity().losses[np.arange(self.count), at].sum())
+
+    def spread(self, count: int) -> list[tuple[int, ...]]:
+        """``count`` plans that the estimate likes best for their bytes, which grow by the same factor from those of the lowest width to
+        those of the highest that plans give; none where that is one."""
+        widths, costs = self.widths, self.storage_costs()
+        if len(widths) < 2:
+            return []
+        losses = self.sensitivity().losses[:, [self.store.widths.index(bits) for bits in widths]]
+        sizes = np.geomspace(costs.min(1).sum(), costs.max(1).sum(), count + 2)[1:-1]
+        packed = (cheapest(losses, costs, float(size)) for size in sizes)  # the least loss for these bytes
+        return [tuple(widths[at] for at in found.choice) for found in packed if found is not None]
 
     def plan(self, tolerance: float, costs: Floats | None = None) -> Delivered:
         """The plan of least cost (bytes on storage, or ``costs`` [N, widths]) whose measured loss is within ``tolerance`` (0.02 is 2%).
@@ -166,7 +204,11 @@ class Calibration:
         pair = importance.bounds(self.count, self.widths, tolerance, loss)
         if pair is None:
             raise EngineError(self._refusal(tolerance))
-        bits = importance.search(self.importance(), *pair, tolerance, loss)
+        found = self.importance()
+        bits = importance.search(found, *pair, tolerance, loss)
+        if pair[0] != pair[1]:  # how loss grows on the way
+            for share in _SHARES:
+                self.measure(VERIFY, importance.lowered(found, round(share * self.count), *pair))
         return Delivered(bits, self.measure(VERIFY, bits), None, time.monotonic() - began)
 
     def storage_costs(self) -> Floats:
@@ -185,14 +227,17 @@ class Calibration:
     def _yardstick(self, side: str) -> Yardstick:
         if side not in self._yardsticks:
             blocks = self.texts.learn if side == LEARN else self.texts.verify
-            self._experts.bits = [max(self.store.widths)] * self.count
+            self.experts.bits = [max(self.store.widths)] * self.count
             self._stage = f"running at {max(self.store.widths)} bits", len(blocks)
-            self._yardsticks[side] = Yardstick(self.skeleton, blocks, self._experts, self._step)
+            self._yardsticks[side] = Yardstick(self.skeleton, blocks, self.experts, self._step)
         return self._yardsticks[side]
 
     def _step(self, done: int) -> None:
         if self._stage:
             self._report(self._stage[0], done, self._stage[1], "blocks")
+        self._heed()
+
+    def _heed(self) -> None:
         if self._cancelled():
             raise Cancelled
 

@@ -6,7 +6,7 @@ T tokens, k experts a token, d hidden; S MoE layers, E experts a layer, N = S ·
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,11 +23,14 @@ CACHE_BYTES = 1 << 30
 class DenseExperts:
     """A runtime for ``Skeleton.bind``: every expert in float32, at the width ``bits`` [N] gives it.
 
-    Many texts go through a layer at once, so each expert is read and unpacked once for all of their tokens.
+    Many texts go through a layer at once, so each expert is read and unpacked once for all of their tokens. ``before`` is told the number
+    of every expert that is to be computed, and may raise to stop: of a large model a layer takes long.
     """
 
-    def __init__(self, store: Store, bits: Sequence[int], cache_bytes: int = CACHE_BYTES) -> None:
-        self.store, self.bits = store, list(bits)
+    def __init__(
+        self, store: Store, bits: Sequence[int], cache_bytes: int = CACHE_BYTES, before: Callable[[int], None] = lambda number: None
+    ) -> None:
+        self.store, self.bits, self.before = store, list(bits), before
         self._cache: OrderedDict[tuple[int, int], tuple[ExpertWeights, int]] = OrderedDict()
         self._held, self._most = 0, cache_bytes
 
@@ -50,6 +53,7 @@ class DenseExperts:
         Raises:
             EngineError: its record is damaged.
         """
+        self.before(number)
         found = self._cache.pop((number, bits), None)
         if found is None:
             found = self._read(number, bits)
@@ -59,6 +63,11 @@ class DenseExperts:
             _, (_, size) = self._cache.popitem(last=False)
             self._held -= size
         return found[0]
+
+    def forget(self) -> None:
+        """Give back the memory of all weights that are kept."""
+        self._cache.clear()
+        self._held = 0
 
     def _read(self, number: int, bits: int) -> tuple[ExpertWeights, int]:
         packed = self.store.load(*divmod(number, self.store.spec.experts), bits)

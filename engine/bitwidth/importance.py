@@ -35,18 +35,17 @@ def search(importance: Sequence[float], low: int, high: int, tolerance: float, m
 
     The paper grows K while the loss stays under the tolerance and shrinks it above; halving the step each time finds the same place.
     """
-    count = len(importance)
-    order = sorted(range(count), key=importance.__getitem__)
-
-    def plan(lowered: int) -> Plan:
-        fewer = set(order[:lowered])
-        return tuple(low if expert in fewer else high for expert in range(count))
-
-    fits, fails = 0, count + 1
+    fits, fails = 0, len(importance) + 1
     while fails - fits > 1:
         middle = (fits + fails) // 2
-        if measure(plan(middle)) <= tolerance:
+        if measure(lowered(importance, middle, low, high)) <= tolerance:
             fits = middle
         else:
             fails = middle
-    return plan(fits)
+    return lowered(importance, fits, low, high)
+
+
+def lowered(importance: Sequence[float], count: int, low: int, high: int) -> Plan:
+    """The ``count`` least important experts at the lower width, the others at the upper."""
+    fewer = set(sorted(range(len(importance)), key=importance.__getitem__)[:count])
+    return tuple(low if expert in fewer else high for expert in range(len(importance)))

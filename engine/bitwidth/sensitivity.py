@@ -40,15 +40,18 @@ class Sensitivity:
         self.uses: Losses = np.zeros(count)
 
 
-def estimate(skeleton: Skeleton, blocks: Tensor, step: Callable[[int], None] = lambda done: None, seed: int = 0) -> Sensitivity:
-    """Look at blocks [B, W + 1]; ``step`` is told the blocks done, and may raise to stop."""
+def estimate(
+    skeleton: Skeleton, blocks: Tensor, step: Callable[[int], None] = lambda done: None, seed: int = 0,
+    before: Callable[[int], None] = lambda number: None,
+) -> Sensitivity:  # fmt: skip
+    """Look at blocks [B, W + 1]; ``step`` is told the blocks done, ``before`` the expert that comes, and either may raise to stop."""
     store = skeleton.store
     found, total = Sensitivity(store), 0
     generator = torch.Generator().manual_seed(seed)
     many = max(1, _TOGETHER // blocks.shape[1])
     for first in range(0, len(blocks), many):
         ids = blocks[first : first + many, :-1]
-        watched = _Watched(store)
+        watched = _Watched(store, before)
         skeleton.bind(watched)
         with torch.enable_grad():
             # No weight wants a gradient; the stream gets one from its beginning on.
@@ -69,8 +72,8 @@ def estimate(skeleton: Skeleton, blocks: Tensor, step: Callable[[int], None] = l
 class _Watched(DenseExperts):
     """Experts at the store's highest width, which keep what went in at each layer and the gradient of what came out."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store, [max(store.widths)] * (store.spec.layers * store.spec.experts))
+    def __init__(self, store: Store, before: Callable[[int], None]) -> None:
+        super().__init__(store, [max(store.widths)] * (store.spec.layers * store.spec.experts), before=before)
         self.passed: list[dict[str, Any]] = []
 
     def forward(self, module: Any, layer: int, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
