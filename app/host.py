@@ -1,7 +1,7 @@
-"""The engine process as the window sees it: commands in, notices out, and a clear line when it is gone.
+"""The engine process, or the calibrator's, as the window sees it: commands in, notices out, and a clear line when it is gone.
 
 Two threads a process: one accepts the connection and receives, one sends, so that neither a slow start nor a stuck
-engine ever holds the event loop. Nothing is emitted from them; the window's timer drains what they received.
+process ever holds the event loop. Nothing is emitted from them; the window's timer drains what they received.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
 import msgspec
+import psutil
 from PySide6.QtCore import QObject, Signal
 
 from app.demo import PROJECT
 from engine import events
-from engine.events import Command, Notice
 from engine.worker import OVER_LIMIT
 
 GRACE_S = 2.0
@@ -36,15 +36,25 @@ _LAST_LINES = 40
 WORKER = (sys.executable, "-m", "engine.worker")
 
 
+Decode = Callable[[bytes], msgspec.Struct]
+
+
 class EngineHost(QObject):
-    """Starts, feeds, watches and ends one engine process at a time; ``drain`` must be called regularly from the GUI thread."""
+    """Starts, feeds, watches and ends one process at a time; ``drain`` must be called regularly from the GUI thread.
+
+    ``decode`` makes notices of what it sends; ``name`` is what the user knows it as.
+    """
 
     died = Signal(str)
 
-    def __init__(self, command: Sequence[str] = WORKER, parent: QObject | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str] = WORKER, parent: QObject | None = None, decode: Decode = events.decode_notice,
+        name: str = "The engine",
+    ) -> None:  # fmt: skip
         super().__init__(parent)
-        self._command = tuple(command)
+        self._command, self._decode, self._name = tuple(command), decode, name
         self._link: _Link | None = None
+        self.held = False
 
     @property
     def alive(self) -> bool:
@@ -58,24 +68,38 @@ class EngineHost(QObject):
     def start(self) -> None:
         """Start the process; returns at once. Does nothing while one runs."""
         if self._link is None:
-            self._link = _Link(self._command)
+            self._link = _Link(self._command, self._decode)
 
-    def send(self, command: Command) -> None:
+    def hold(self) -> None:
+        """Let the process stand still, at once: until ``go_on`` it takes no processor time and reads nothing."""
+        self._signal(psutil.Process.suspend, held=True)
+
+    def go_on(self) -> None:
+        """Let a held process go on where it was."""
+        self._signal(psutil.Process.resume, held=False)
+
+    def _signal(self, deed: Callable[[psutil.Process], None], held: bool) -> None:
+        if self._link is not None and self.held != held:
+            self.held = held
+            with contextlib.suppress(psutil.Error):  # dead meanwhile: ``drain`` tells
+                deed(psutil.Process(self._link.process.pid))
+
+    def send(self, command: msgspec.Struct) -> None:
         """Queue one command; before the engine is up they wait for it, and without one they are dropped."""
         if self._link is not None:
             self._link.outgoing.put(events.encode(command))
 
-    def drain(self) -> list[Notice]:
-        """Every notice received since the last call, in order. Emits ``died`` after the last notice of a dead engine was handed out."""
+    def drain(self) -> list[msgspec.Struct]:
+        """Every notice received since the last call, in order. Emits ``died`` after the last notice of a dead process was handed out."""
         link = self._link
         if link is None:
             return []
         gone = link.gone()  # asked before emptying the queue: what arrives in between is not lost
         notices = link.take()
         if gone and not notices:
-            self._link = None
+            self._link, self.held = None, False
             link.end(0.0)
-            self.died.emit(link.epitaph())
+            self.died.emit(link.epitaph(self._name))
         return notices
 
     def restart(self) -> None:
@@ -83,8 +107,9 @@ class EngineHost(QObject):
         self.stop()
         self.start()
 
-    def stop(self, grace: float = GRACE_S) -> list[Notice]:
+    def stop(self, grace: float = GRACE_S) -> list[msgspec.Struct]:
         """Ask the process to quit, wait up to ``grace`` s, then end it. Returns the notices that came on the way."""
+        self.go_on()
         link, self._link = self._link, None
         if link is None:
             return []
@@ -95,7 +120,8 @@ class EngineHost(QObject):
 class _Link:
     """One process with its socket, pipes and threads."""
 
-    def __init__(self, command: tuple[str, ...]) -> None:
+    def __init__(self, command: tuple[str, ...], decode: Decode) -> None:
+        self.decode = decode
         self.folder = Path(tempfile.mkdtemp(prefix="edgemoe-"))
         key = secrets.token_bytes(32)
         windows = sys.platform == "win32"
@@ -105,7 +131,7 @@ class _Link:
         self.connection: Connection | None = None
         self.connected, self.ended = threading.Event(), threading.Event()
         self.outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.incoming: collections.deque[Notice] = collections.deque()
+        self.incoming: collections.deque[msgspec.Struct] = collections.deque()
         self.errors: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
         self.trouble = ""
         self.hung_up: float | None = None
@@ -126,7 +152,7 @@ class _Link:
             thread.start()
 
     def receive(self) -> None:
-        """Accept the engine's connection, then take in notices until it closes."""
+        """Accept the process's connection, then take in notices until it closes."""
         try:
             while True:
                 try:
@@ -137,7 +163,7 @@ class _Link:
                         return
             self.connected.set()
             while True:
-                self.incoming.append(events.decode_notice(self.connection.recv_bytes()))
+                self.incoming.append(self.decode(self.connection.recv_bytes()))
         except msgspec.MsgspecError as error:
             self.trouble = f"it sent what is no message ({error})"
         except (EOFError, OSError):
@@ -155,7 +181,7 @@ class _Link:
                     self.connection.send_bytes(data)
 
     def listen(self) -> None:
-        """Keep the last lines of the engine's standard error, and pass them on."""
+        """Keep the last lines of the process's standard error, and pass them on."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             text = line.decode("utf-8", "replace").rstrip()
@@ -163,7 +189,7 @@ class _Link:
                 self.errors.append(text)
                 print(text, file=sys.stderr)
 
-    def take(self) -> list[Notice]:
+    def take(self) -> list[msgspec.Struct]:
         notices = []
         while self.incoming:
             notices.append(self.incoming.popleft())
@@ -219,10 +245,10 @@ class _Link:
             with contextlib.suppress(OSError):
                 Client(self.address).close()
 
-    def epitaph(self) -> str:
+    def epitaph(self, name: str) -> str:
         """One line: how the process ended, and the last thing it said."""
         manner = "" if self.process.returncode == OVER_LIMIT else _manner(self.process.returncode)
-        return f"The engine stopped: {' — '.join(filter(None, (self.trouble or manner, *list(self.errors)[-1:])))}"
+        return f"{name} stopped: {' — '.join(filter(None, (self.trouble or manner, *list(self.errors)[-1:])))}"
 
 
 def _manner(code: int) -> str:

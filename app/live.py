@@ -29,6 +29,7 @@ class Live(QObject):
     model_changed = Signal()
     setting_changed = Signal(str)
     setting_refused = Signal(str, str)
+    about_to_run = Signal()  # the engine is told now to make tokens
 
     def __init__(self, command: tuple[str, ...] = WORKER, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -86,16 +87,21 @@ class Live(QObject):
     def run(self, prompt: str, paused: bool = False) -> None:
         """Start a request; one that runs must have been stopped."""
         if self.can_run and prompt:
+            self.about_to_run.emit()
             self.host.send(events.Generate(prompt, paused))
 
     def pause_or_resume(self) -> None:
-        if self.busy:
-            self.host.send(events.Resume() if self.state == "paused" else events.Pause())
+        if self.state == "paused":
+            self.about_to_run.emit()
+            self.host.send(events.Resume())
+        elif self.busy:
+            self.host.send(events.Pause())
 
     def step(self, prompt: str) -> None:
         """One token: of the request under way, or the first of a new one."""
         self.run(prompt, paused=True)
         if self.busy or (self.can_run and prompt):
+            self.about_to_run.emit()
             self.host.send(events.Step())
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QApplication, QMainWindow, QVBoxLayout, QWidget
 from app import theme as themes
 from app.actions import Actions, build_menus
 from app.banner import Banners, ProgressStrip
+from app.calibrator import Calibrator
 from app.demo import demo_model_path
 from app.files import Files
 from app.help import HelpOverlay, groups_of
@@ -42,6 +43,8 @@ class Window(QMainWindow):
     def __init__(self, live: Live, preferences: Preferences) -> None:
         super().__init__()
         self.live, self.preferences = live, preferences
+        self.calibrator = Calibrator(live, parent=self)
+        self.calibrator.beside = preferences.get("beside") == "yes"
         self.theme = themes.choose(preferences.get("theme", themes.SYSTEM), QApplication.instance())
         self.selection, self.tuning = Selection(self), TuningModel(self)
         self._picked = self.selection.picked
@@ -127,6 +130,7 @@ class Window(QMainWindow):
     def tick(self) -> None:
         """Thirty times a second: take in what is new, repaint what shows it."""
         self.live.drain()
+        self.calibrator.drain()
         self.pulse.beat()
         if self.pulse.beats % 8 == 0:
             self.status.show_recording(self.shown)
@@ -347,5 +351,6 @@ class Window(QMainWindow):
         self.preferences.save()
         self.files.wait()
         self._let_go()
+        self.calibrator.shut_down()
         self.live.shut_down()
         super().closeEvent(event)

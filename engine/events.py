@@ -296,13 +296,15 @@ class State(Message, frozen=True):
 
 
 class Began(Message, frozen=True):
-    """A request starts. ``first_token`` is the row of ``tokens`` that its prefill will fill."""
+    """A request starts. ``first_token`` is the row of ``tokens`` that its prefill will fill. ``prompt_ids`` are the prompt's token ids,
+    none in sessions of older versions."""
 
     time: int
     request: int
     prompt: str
     prompt_pieces: list[str]
     first_token: int
+    prompt_ids: list[int] = []
 
 
 class Batch(Message, frozen=True):
@@ -331,6 +333,15 @@ class Applied(Message, frozen=True):
     plan: bytes = b""
 
 
+class Beside(Message, frozen=True):
+    """From here on calibration runs beside the request (``running``), which disturbs its times, or does so no more. ``token`` is the first
+    that is concerned. Noted by the window."""
+
+    time: int
+    token: int
+    running: bool
+
+
 class Refused(Message, frozen=True):
     """A setting was not changed, and why."""
 
@@ -355,7 +366,7 @@ class Failed(Message, frozen=True):
 
 
 Command = Load | Generate | Pause | Resume | Step | Stop | Change | Quit
-Notice = Opened | Progress | Ready | Filled | State | Began | Batch | Applied | Refused | Finished | Failed
+Notice = Opened | Progress | Ready | Filled | State | Began | Batch | Applied | Beside | Refused | Finished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

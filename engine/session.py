@@ -111,7 +111,7 @@ class Session:
         self.request = Request(self._requests, memory, length, length, limit, self._tokens, detokenizer=detokenizer)
         self._requests += 1
         self.stream.begin_request()
-        self.emit(Began(self.ledger.now(), self.request.number, prompt, list(pieces), self._tokens))
+        self.emit(Began(self.ledger.now(), self.request.number, prompt, list(pieces), self._tokens, ids[0].tolist()))
         return self.request
 
     @torch.inference_mode()

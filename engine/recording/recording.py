@@ -13,6 +13,7 @@ from engine.events import (
     Applied,
     Batch,
     Began,
+    Beside,
     Budget,
     Failed,
     Filled,
@@ -62,6 +63,7 @@ class Recording:
         self.pieces: list[str] = []
         self.fills: list[Filled] = []
         self.changes: list[Applied] = []
+        self.besides: list[Beside] = []
         self.requests: list[Began] = []
         self.finished: list[Finished] = []
         self.failures: list[Failed] = []
@@ -188,6 +190,8 @@ class Recording:
                 self.budget = message.budget
                 if message.name == "plan":
                     self.plan = message.plan
+            case Beside():
+                self.besides.append(message)
             case Finished():
                 self.finished.append(message)
             case Failed():

@@ -1,0 +1,88 @@
+"""The calibrator behind the window: a real process, held while a request runs, and gone without a trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.calibrator import Calibrator
+from app.live import Live
+from engine import events
+from engine.bitwidth import messages
+from engine.recording.recording import Recording
+
+TEXT = ("One day a little girl went to the sea with her father, and they saw a ship. " * 90 + "\f") * 3
+
+
+@pytest.fixture
+def calibrator(qtbot) -> Iterator[Calibrator]:
+    live = Live()
+    calibrator = Calibrator(live)
+    yield calibrator
+    calibrator.shut_down()
+    live.shut_down()
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path / "text.txt"
+
+
+def ask(calibrator: Calibrator, qtbot, model: Path, text: Path) -> tuple[list, list]:
+    """Study until all is told; what was studied and weighed."""
+    studied: list[messages.Studied] = []
+    weighed: list[messages.Weighed] = []
+    calibrator.studied.connect(studied.append)
+    calibrator.weighed.connect(weighed.append)
+    assert not calibrator.host.alive
+    calibrator.study(model, [text], 1024)
+    qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and not calibrator.busy, timeout=120_000)
+    return studied, weighed
+
+
+def test_studies_and_is_started_anew_after_its_death(calibrator: Calibrator, qtbot, model: Path, text: Path) -> None:
+    studied, weighed = ask(calibrator, qtbot, model, text)
+    assert len(studied) == 1 and weighed[0].loss == 0 and len({notice.plan for notice in weighed}) == len(weighed)
+    troubles: list[str] = []
+    calibrator.troubled.connect(troubles.append)
+    assert calibrator.host.pid is not None
+    os.kill(calibrator.host.pid, signal.SIGKILL)
+    qtbot.waitUntil(lambda: bool(calibrator.drain() or troubles))
+    assert len(troubles) == 1 and "\n" not in troubles[0] and troubles[0].startswith("The calibrator stopped: SIGKILL")
+    calibrator.weigh(weighed[-1].plan)
+    qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and not calibrator.busy, timeout=120_000)
+    assert len(studied) == 2 and weighed[-1].plan == weighed[len(weighed) // 2 - 1].plan
+
+
+def test_held_while_a_request_runs_or_noted_beside(calibrator: Calibrator, qtbot, model: Path, text: Path, tmp_path: Path) -> None:
+    live = calibrator.live
+    live.recording.close()
+    live.recording = Recording(tmp_path / "session.edgemoe")
+    machine = events.Machine("", "", 2, 1, "", "", "")
+    live.recording.append(events.Opened(events.PROTOCOL, "0", 1.0, 1, machine))
+    calibrator.study(model, [text], 1024)
+    live.state = "running"
+    calibrator.drain()
+    pid = calibrator.host.pid
+    assert pid is not None and calibrator.held
+    qtbot.waitUntil(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    assert not live.recording.besides
+    calibrator.beside = True
+    calibrator.drain()
+    assert not calibrator.held and [note.running for note in live.recording.besides] == [True]
+    live.state = "idle"
+    calibrator.drain()
+    assert [note.running for note in live.recording.besides] == [True, False]
+    live.recording.flush()
+    reopened = Recording.open(tmp_path / "session.edgemoe")
+    assert reopened.besides == live.recording.besides
+    reopened.close()
+    calibrator.host.hold()
+    calibrator.shut_down()
+    assert not psutil.pid_exists(pid)
