@@ -67,6 +67,8 @@ class Stream {
   // Takes back what has not started, and waits for the rest.
   void quiesce();
 
+  // How an expert that was chosen last by its layer was found.
+  Outcome outcome(int32_t expert) const { return Outcome(outcome_[expert]); }
   bool seen(int32_t expert) const { return seen_[expert] != 0; }
   const Read& failed() const { return failed_; }
   int in_flight() const { return in_flight_; }

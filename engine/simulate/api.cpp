@@ -35,6 +35,7 @@ struct SetupView {
   int64_t latency, wake, lanes, layer_ns, token_ns, predict_ns;
   const int64_t* expert_ns;  // by width
   int32_t* misses;           // by token, or null
+  int32_t *expert_misses, *held;  // by expert, or null
 };
 
 static Tape tape_of(const TapeView& v) { return {{v.layers, v.experts_a_layer}, v.top_k, v.experts, v.lengths, v.requests, v.prefill, v.prefill_uses}; }
@@ -85,6 +86,8 @@ int32_t edgemoe_replay(const TapeView* view, const SetupView* s, const int32_t* 
   }
   setup.wanted = s->wanted;
   setup.misses = s->misses;
+  setup.expert_misses = s->expert_misses;
+  setup.held = s->held;
   setup.initial = s->initial;
   setup.initial_count = s->initial_count;
   setup.expected = s->expected;

@@ -30,7 +30,7 @@ class SetupView(Structure):
         ("budget", c_int64), ("bits", c_void_p), ("bytes", c_void_p), ("wanted", c_void_p), ("initial", c_void_p), ("expected", c_void_p),
         ("lesson", c_void_p), ("bandwidth", c_double),
         *((name, c_int64) for name in ("latency", "wake", "lanes", "layer_ns", "token_ns", "predict_ns")),
-        ("expert_ns", c_void_p), ("misses", c_void_p),
+        *((name, c_void_p) for name in ("expert_ns", "misses", "expert_misses", "held")),
     ]  # fmt: skip
 
 

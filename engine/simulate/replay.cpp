@@ -16,6 +16,8 @@ void teach(Policy& policy, const Lesson& lesson) {
   for (size_t i = 0; i < memories.size(); ++i) std::memcpy(memories[i].memory, lesson.memories[i].data(), memories[i].bytes);
 }
 
+bool missed(Outcome outcome) { return outcome != HIT && outcome != PRELOADED; }
+
 void count(const Totals& totals, Outcomes& out) {
   ++out.tokens;
   for (int i = 0; i < kOutcomes; ++i) out.uses[i] += totals.outcomes[i];
@@ -85,9 +87,12 @@ bool replay(const Tape& tape, const Setup& setup, const volatile int32_t* stoppe
     records.reached = records.now();
     if (phase != DECODE) return;
     if (setup.misses != nullptr) {
-      const int64_t* uses = records.totals.outcomes;
-      setup.misses[out->tokens] = int32_t(uses[FIRST_TOUCH] + uses[CAPACITY] + uses[MISPREDICTED] + uses[LATE]);
+      int32_t misses = 0;
+      for (int i = 0; i < kOutcomes; ++i) misses += missed(Outcome(i)) * int32_t(records.totals.outcomes[i]);
+      setup.misses[out->tokens] = misses;
     }
+    if (setup.held != nullptr)
+      for (int32_t e = 0; e < shape.count(); ++e) setup.held[e] += buffer.state(e) == RESIDENT;
     count(records.totals, *out);
     out->ns += clock.now() - began;
   };
@@ -110,6 +115,8 @@ bool replay(const Tape& tape, const Setup& setup, const volatile int32_t* stoppe
         clock.pass(setup.costs.layer);
         records.reached = records.now();
         stream.routed(layer, uses.data(), int(uses.size()));
+        if (setup.expert_misses != nullptr && of == DECODE)
+          for (const Use& use : uses) setup.expert_misses[use.expert] += missed(stream.outcome(use.expert));
         stream.look_ahead();
         for (int n; (n = stream.take(places.data())) > 0;)
           for (int i = 0; i < n; ++i) {

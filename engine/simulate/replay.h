@@ -56,7 +56,10 @@ struct Setup {
   int initial_count = 0;
   const double* expected = nullptr;  // [N], what the policy is told to expect, or null
   const Lesson* lesson = nullptr;    // of that policy, or null
-  int32_t* misses = nullptr;         // [T], filled in: of each decoded token, or null
+  // Filled in where they are not null, over decoded tokens:
+  int32_t* misses = nullptr;         // [T], of each token
+  int32_t* expert_misses = nullptr;  // [N], of each expert
+  int32_t* held = nullptr;           // [N], tokens at whose end it was resident
 };
 
 // Over decoded tokens; prefills are run and not counted.

@@ -84,6 +84,8 @@ class Replayed:
     stall_ns: int
     peak_bytes: int
     misses: npt.NDArray[np.int32]  # of each token
+    expert_misses: npt.NDArray[np.int32]  # of each expert
+    held: npt.NDArray[np.int32]  # tokens at whose end each expert was resident
 
     @property
     def hit_rate(self) -> float:
@@ -210,14 +212,14 @@ class Replay:
         policy = ORACLE if cell.eviction == ORACLE else policy_name(cell.eviction)
         self.check(cell.budget)
         out = OutcomesView()
-        misses = np.zeros(self.routing.tokens, np.int32)
+        misses, of_experts = np.zeros(self.routing.tokens, np.int32), np.zeros((2, self.routing.shape.total), np.int32)
         self._running.append(out)
         try:
-            done = self._replay(cell, policy, out, misses)
+            done = self._replay(cell, policy, out, misses, of_experts)
         finally:
             self._running.remove(out)
             self._done += out.tokens
-        return _replayed(out, misses) if done else None
+        return _replayed(out, misses, of_experts) if done else None
 
     def fitting(self, experts: npt.NDArray[np.int32], budget: int) -> npt.NDArray[np.int32]:
         """The first of these experts, as many as a budget holds."""
@@ -237,7 +239,9 @@ class Replay:
             raise Cancelled
         return float(read / max(1, self.routing.tokens) / 1e6)
 
-    def _replay(self, cell: Cell, policy: str, out: OutcomesView, misses: npt.NDArray[np.int32]) -> bool:
+    def _replay(
+        self, cell: Cell, policy: str, out: OutcomesView, misses: npt.NDArray[np.int32], of_experts: npt.NDArray[np.int32],
+    ) -> bool:  # fmt: skip
         costs, device, top_k = self.costs, self.costs.device, self.routing.top_k
         bits, sizes = np.array(self._widths, np.int32), np.array([self.records.bytes_by_bits[b] for b in self._widths], np.int64)
         expert_ns = np.array([costs.expert_ns.get(b, 0) for b in self._widths], np.int64)
@@ -252,17 +256,18 @@ class Replay:
             bandwidth=device.bandwidth, latency=int(device.latency * 1e9), wake=costs.wake_ns, lanes=costs.lanes,
             layer_ns=costs.layer_ns, token_ns=costs.token_ns, predict_ns=costs.predict_ns,
             expert_ns=expert_ns.ctypes.data, misses=misses.ctypes.data,
+            expert_misses=of_experts[0].ctypes.data, held=of_experts[1].ctypes.data,
         )  # fmt: skip
         done = self._native.replay(byref(self._tape.view), byref(setup), byref(self._stopped), byref(out))
         assert done >= 0, "the policy is known"
         return bool(done)
 
 
-def _replayed(out: OutcomesView, misses: npt.NDArray[np.int32]) -> Replayed:
+def _replayed(out: OutcomesView, misses: npt.NDArray[np.int32], of_experts: npt.NDArray[np.int32]) -> Replayed:
     uses = {outcome: int(out.uses[outcome]) for outcome in Outcome}
     return Replayed(
         out.tokens, uses, out.demand_bytes, out.useful_bytes, out.wasted_bytes, out.guessed, out.guessed_right, out.evictions, out.ns,
-        out.stall_ns, out.peak_bytes, misses,
+        out.stall_ns, out.peak_bytes, misses, *of_experts,
     )  # fmt: skip
 
 

@@ -86,7 +86,18 @@ def test_budgets_hold_and_every_use_is_counted(policy: str) -> None:
         assert told.peak_bytes <= room * SIZE
         assert sum(told.uses.values()) == trace.experts.size and told.tokens == trace.tokens == len(told.misses)
         missed = sum(count for outcome, count in told.uses.items() if outcome not in (Outcome.HIT, Outcome.PRELOADED))
-        assert told.misses.sum() == missed
+        assert told.misses.sum() == told.expert_misses.sum() == missed
+        used = np.bincount((trace.experts + np.arange(3)[:, None] * 6).ravel(), minlength=18)
+        assert (told.expert_misses <= used).all() and (told.held <= trace.tokens).all()
+        assert told.held.sum() <= room * trace.tokens
+
+
+def test_what_fits_is_missed_once_and_held_from_then_on() -> None:
+    trace = routing(90)
+    told = replay_of(trace).run(Cell(18 * SIZE, "lru"))
+    assert told is not None
+    first = [(trace.experts[:, layer] == expert).any(1).argmax() for layer in range(3) for expert in range(6)]
+    assert (told.expert_misses == 1).all() and told.held.tolist() == [trace.tokens - at for at in first]
 
 
 def test_a_foreseen_expert_costs_no_stall_where_storage_keeps_up() -> None:
@@ -156,3 +167,6 @@ def test_the_engine_hits_and_misses_exactly_as_replayed(eviction: str, ahead: bo
     assert sum(told.uses.values()) == len(decoded)
     if not ahead:
         assert all(told.uses[outcome] == (decoded["outcome"] == outcome).sum() for outcome in Outcome)
+        missed = decoded[np.isin(decoded["outcome"], (Outcome.FIRST_TOUCH, Outcome.CAPACITY))]
+        numbers = missed["layer"].astype(np.int64) * spec.experts + missed["expert"]
+        assert told.expert_misses.tolist() == np.bincount(numbers, minlength=trace.shape.total).tolist()
