@@ -15,11 +15,16 @@ from engine.bitwidth import importance
 from engine.bitwidth.blocks import Texts
 from engine.bitwidth.dense import DenseExperts
 from engine.bitwidth.fidelity import Loss, Yardstick
-from engine.bitwidth.knapsack import Floats, Packed, cheapest
+from engine.bitwidth.knapsack import Choice, Floats, Packed
+from engine.bitwidth.messages import OBJECTIVES, Setup
 from engine.bitwidth.notebook import Notebook
+from engine.bitwidth.objective import Objective, Sum
+from engine.bitwidth.routed import routing_of
 from engine.bitwidth.sensitivity import Sensitivity, estimate
+from engine.bitwidth.speed import Speed
 from engine.errors import Cancelled, EngineError
 from engine.models.skeleton import Skeleton
+from engine.simulate.routing import Routing
 
 LEARN, VERIFY = "learn", "verify"
 _ROUNDS = 8  # corrections at most
@@ -142,23 +147,60 @@ class Calibration:
         packed = (cheapest(losses, costs, float(size)) for size in sizes)  # the least loss for these bytes
         return [tuple(widths[at] for at in found.choice) for found in packed if found is not None]
 
-    def plan(self, tolerance: float, costs: Floats | None = None) -> Delivered:
-        """The plan of least cost (bytes on storage, or ``costs`` [N, widths]) whose measured loss is within ``tolerance`` (0.02 is 2%).
+    def routing(self) -> Routing:
+        """What the routers chose on the text to learn from, each block a request."""
+        known = self.notebook.routing()
+        if known is not None:
+            return known
+        self._stage = "noting what routers choose", len(self.texts.learn)
+        found = routing_of(self.skeleton, self.texts.learn, self._step)
+        self.notebook.keep_routing(found)
+        return found
+
+    def objective(self, name: str, setup: Setup | None = None, routing: Routing | None = None) -> Objective:
+        """What plans are to make least, by its name in ``OBJECTIVES``; speed is that under a ``setup``, of the text's own routing where no
+        other is given.
+
+        Raises:
+            EngineError: the budget or the policy of the setup cannot be.
+        """
+        assert name in OBJECTIVES
+        if name == "storage":
+            return Sum(self.storage_costs())
+        if name == "traffic":
+            return Sum(self.traffic_costs())
+        assert setup is not None, "speed is under some budget"
+        sizes = {bits: self.store.record_bytes(bits) for bits in self.widths}
+        routing = routing or self.routing()
+        self._stage = None
+        return Speed(routing, setup.costs, setup.budget, setup.eviction, sizes, self.widths, lambda: self._step(0))
+
+    def places(self, bits: Sequence[int]) -> Choice:
+        """A plan's widths by their places among ``widths``, [N]."""
+        return np.searchsorted(self.widths, bits)
+
+    def plan(self, tolerance: float, objective: Objective | None = None) -> Delivered:
+        """The plan of least cost (bytes on storage, or what ``objective`` says) whose measured loss is within ``tolerance`` (0.02 is 2%).
 
         Estimates are too low by a factor that depends on how much is lost; it is found by measuring, and corrected for, until little of the
-        tolerance is left.
+        tolerance is left. A plan for speed is never slower than the one of the fewest bytes, on storage or a token.
 
         Raises:
             EngineError: no width is good enough.
         """
         began, widths = time.monotonic(), self.widths
         losses = self.sensitivity().losses[:, [self.store.widths.index(bits) for bits in widths]]
-        costs = self.storage_costs() if costs is None else costs
+        objective = objective or self.objective("storage")
         best: Delivered | None = None
         wanted = float(np.log1p(tolerance)) * (1 - _NEAR / 2)
         passed, failed, allowed = (0.0, 0.0), None, wanted / 2  # what was allowed by estimate, and what it came to, in nats
+        if isinstance(objective, Speed):
+            others = [self.plan(tolerance, self.objective(name)) for name in ("storage", "traffic")]
+            best = min(others, key=lambda other: objective.cost(self.places(other.bits)))
+            allowed = float(losses[np.arange(self.count), self.places(best.bits)].sum())
+            best = best if np.isfinite(objective.cost(self.places(best.bits))) else None
         for _ in range(_ROUNDS):
-            packed = cheapest(costs, losses, allowed)
+            packed = objective.pack(losses, allowed)
             if packed is None:
                 break
             bits = tuple(widths[at] for at in packed.choice)
@@ -166,23 +208,24 @@ class Calibration:
             reached = float(np.log1p(loss.share_range[1]))
             if reached <= np.log1p(tolerance):
                 passed = allowed, reached
-                if best is None or best.packed is None or packed.cost < best.packed.cost:
+                if best is None or packed.cost < objective.cost(self.places(best.bits)):
                     best = Delivered(bits, loss, packed, time.monotonic() - began)
                 if reached > wanted * (1 - _NEAR / 2) or set(bits) == {min(widths)}:
                     break
             else:
                 failed = allowed, reached
             allowed = _between(passed, failed, wanted) if failed else allowed * min(4.0, wanted / max(reached, wanted / 4))
-        best = self._or_uniform(best, tolerance, costs, began)
+        best = self._or_uniform(best, tolerance, objective, began)
         if best is None:
             raise EngineError(self._refusal(tolerance))
         return best
 
-    def _or_uniform(self, best: Delivered | None, tolerance: float, costs: Floats, began: float) -> Delivered | None:
+    def _or_uniform(self, best: Delivered | None, tolerance: float, objective: Objective, began: float) -> Delivered | None:
         """One width for all, where that is within the tolerance and costs less: of little text the estimate may mislead."""
-        for at in reversed(range(len(self.widths))):
-            cost, bits = float(costs[:, at].sum()), self.uniform(self.widths[at])
-            if best is not None and cost >= float(sum(costs[number, self.widths.index(b)] for number, b in enumerate(best.bits))):
+        for width in reversed(self.widths):
+            bits = self.uniform(width)
+            least = objective.cost(self.places(best.bits)) if best else np.inf
+            if objective.cost(self.places(bits)) >= least:
                 continue
             loss = self.measure(VERIFY, bits)
             if loss.share_range[1] > tolerance:

@@ -16,6 +16,8 @@ from engine.bitwidth.fidelity import Loss
 from engine.bitwidth.sensitivity import Sensitivity
 from engine.errors import EngineError
 from engine.recording.output import whole_file
+from engine.simulate.routing import Routing
+from engine.simulate.traces import read_routing, write_routing
 from engine.store import Store
 from engine.store.catalog import cache_folder
 
@@ -40,7 +42,7 @@ class Notebook:
     def __init__(self, store: Store, text_digest: str, folder: Path | None = None) -> None:
         name = xxhash.xxh3_64_hexdigest("|".join((store.model_hash, store.digest, text_digest)).encode())
         self._path = (folder or cache_folder() / "calibration") / f"{name}.json"
-        self._widths = store.widths
+        self._routing = self._path.with_suffix(".npz")
         try:
             self._file = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except (OSError, msgspec.DecodeError):
@@ -67,13 +69,27 @@ class Notebook:
         self._file.sensitivity, self._file.uses = found.losses.tolist(), found.uses.tolist()
         self._save()
 
+    def routing(self) -> Routing | None:
+        """What the routers chose on the text to learn from."""
+        try:
+            return read_routing(self._routing)
+        except EngineError:
+            return None  # none yet, or spoilt
+
+    def keep_routing(self, found: Routing) -> None:
+        self._make_folder()
+        write_routing(found, self._routing)
+
     def _save(self) -> None:
+        self._make_folder()
+        with whole_file(self._path) as file:
+            file.write(msgspec.json.encode(self._file))
+
+    def _make_folder(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EngineError(f"{self._path.parent} cannot be made ({error.strerror}); results of calibration are kept there") from None
-        with whole_file(self._path) as file:
-            file.write(msgspec.json.encode(self._file))
 
 
 def _key(side: str, plan: Sequence[int]) -> str:
