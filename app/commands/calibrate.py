@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             if args.method == "paper":
                 made = calibration.paper_plan(tolerance)
             else:
-                made = calibration.plan(tolerance, calibration.traffic_costs() if args.objective == "traffic" else None)
+                made = calibration.plan(tolerance, calibration.objective(args.objective))
             bound = made.packed.bound if made.packed and args.objective == "storage" else None
             size = calibration.bytes_of(made.bits)
     finally:

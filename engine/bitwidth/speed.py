@@ -2,10 +2,10 @@
 
 N experts, W widths, T decoded tokens.
 
-A replay tells what a whole plan takes, not what one expert's width does, and there are too many plans to replay them all. So time is
+A replay tells what a whole plan takes, not what one expert's width does, and there are too many plans to replay. So time is
 made linear around a plan: narrowing an expert saves reading, as often as it is missed; computing, as often as it is used; and room, while
 it is held, in which others are kept. What a byte read, a ns computed and a byte of room are worth there is found by replaying the same plan on
-a storage that is a little slower, a machine that is a little slower, and in a budget that is a little smaller and larger. (What a read
+a storage that is a little slower, a machine that is a little slower, in a budget a little smaller and larger. (What a read
 costs at any size, its latency, is the same at all widths: it is in the worth of room.) The plan that is cheapest so is replayed, and
 is where time is made linear next.
 """
@@ -87,7 +87,8 @@ class Speed:
         misses, held = (counts / told.tokens for counts in (told.expert_misses, told.held))
         seconds = np.array([self.machine.expert_ns.get(bits, 0) for bits in self.widths]) / 1e9
         costs: Floats = np.outer(misses * worth.read + held * worth.room, self._sizes) + np.outer(self.uses * worth.compute, seconds)
-        return costs + 1e-6 * costs.mean() * self._sizes / self._sizes.max()  # of what the routing never uses, the smaller record
+        least: Floats = 1e-6 * costs.mean() * self._sizes / self._sizes.max()
+        return costs + least  # of what the routing never uses, the smaller record
 
     def pack(self, losses: Floats, allowed: float) -> Packed | None:
         """The fastest plan found that by estimate loses at most ``allowed``: never slower than that of the fewest bytes on storage or
@@ -111,7 +112,7 @@ class Speed:
         return Packed(best, self.cost(best), float(losses[np.arange(len(best)), best].sum()), 0.0)
 
     def _worth(self, choice: Choice) -> Worth:
-        """By replays that differ in one thing each. Who is missed does not depend on the clock, so that differences are exact but for room."""
+        """By replays that differ in one thing each. Who is missed does not depend on the clock: differences are exact but for room."""
         machine, device = self.machine, self.machine.device
         told = self._replayed(choice)
         usual, read = _seconds(told), told.demand_bytes / told.tokens
