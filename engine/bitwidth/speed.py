@@ -4,7 +4,8 @@ N experts, W widths, T decoded tokens.
 
 A replay tells what a whole plan takes, not what one expert's width does, and there are too many plans to replay. So time is
 made linear around a plan: narrowing an expert saves reading, as often as it is missed; computing, as often as it is used; and room, while
-it is held, in which others are kept. What a byte read, a ns computed and a byte of room are worth there is found by replaying the same plan on
+it is held, in which others are kept.
+What a byte read, a ns computed and a byte of room are worth is found by replaying that plan on
 a storage that is a little slower, a machine that is a little slower, in a budget a little smaller and larger. (What a read
 costs at any size, its latency, is the same at all widths: it is in the worth of room.) The plan that is cheapest so is replayed, and
 is where time is made linear next.
