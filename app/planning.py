@@ -12,8 +12,10 @@ from PySide6.QtCore import QObject, Slot
 from PySide6.QtWidgets import QFileDialog
 
 from app.demo import sample_text_path
+from engine.bitwidth.messages import Find, Study, Weigh
 from engine.bitwidth.plan import Plan
 from engine.errors import EngineError
+from engine.events import Stop
 from views.plan_model import Draft
 
 if TYPE_CHECKING:
@@ -37,13 +39,23 @@ class Planning(QObject):
         self.plans.proposed.connect(self._propose)
         self.plans.taken.connect(self._take)
         self.plans.asked_for.connect(self._ask)
+        self.plans.wished.connect(self._wish)
+        calibrator = window.calibrator
+        for told, hear in (
+            (calibrator.studied, self.plans.hear_studied), (calibrator.weighed, self.plans.hear_weighed),
+            (calibrator.progressed, self.plans.hear_progress), (calibrator.troubled, self.plans.hear_trouble),
+        ):  # fmt: skip
+            told.connect(hear)
+        calibrator.changed.connect(lambda: self.plans.hear_state(calibrator.busy, calibrator.held))
         listed = [Path(text) for text in window.preferences.get("calibration_texts").split("\n") if text]
         self.plans.hear_texts(tuple(path for path in listed if path.is_file()) or (sample_text_path(),))
 
     def follow(self) -> None:
         """Tell the plan model which model is shown, and the bits that are in force."""
-        shown = self._window.shown
+        shown, former = self._window.shown, self.plans.subject
         self.plans.hear_model(shown.model, shown.wanted().tobytes())
+        if former is not None and self._window.is_live and self.plans.subject not in (None, former):
+            self._window.calibrator.forget()  # it knows the former model
 
     def open(self, path: Path) -> None:
         """Edit the plan in a file; one that does not fit leaves the draft and says why."""
@@ -63,6 +75,20 @@ class Planning(QObject):
         """Keep the draft in a file."""
         if self._write(path):
             self._window.banners.say("plan", "info", f"Written: {path}")
+
+    @Slot(object)
+    def _wish(self, command: Study | Weigh | Find | Stop) -> None:
+        """Pass a wish on to the calibrator."""
+        calibrator = self._window.calibrator
+        match command:
+            case Study():
+                calibrator.study(Path(command.model), [Path(text) for text in command.texts], command.tokens)
+            case Weigh():
+                calibrator.weigh(command.plan, command.method)
+            case Find():
+                calibrator.find(command.tolerance, command.objective, command.method, command.setup)
+            case Stop():
+                calibrator.stop()
 
     @Slot(object)
     def _propose(self, draft: Draft) -> None:

@@ -23,7 +23,7 @@ from engine.events import Quit, Stop
 if TYPE_CHECKING:
     from engine.bitwidth.calibration import Calibration
     from engine.bitwidth.fidelity import Loss
-    from engine.bitwidth.knapsack import Floats
+    from engine.bitwidth.objective import Objective
     from engine.models.skeleton import Skeleton
 
 SPREAD = 6
@@ -143,7 +143,7 @@ class Calibrator:
                 raise EngineError("The paper's method knows bytes on storage only; choose the fast one for another objective")
             made = calibration.paper_plan(command.tolerance)
         elif command.method == "fast":
-            made = calibration.plan(command.tolerance, _costs(calibration, command))
+            made = calibration.plan(command.tolerance, _objective(calibration, command))
         else:
             raise EngineError(f"There is no method {command.method!r}; choose fast or paper")
         self._tell(made.bits, made.loss, delivered=True)
@@ -230,16 +230,17 @@ class Calibrator:
         ))  # fmt: skip
 
 
-def _costs(calibration: Calibration, command: Find) -> Floats | None:
-    """What the objective makes least of, [N, W]; None stands for bytes on storage."""
-    match command.objective:
-        case "storage":
-            return None
-        case "traffic":
-            return calibration.traffic_costs()
-        case "speed":
-            raise EngineError("Plans for the highest speed cannot be found yet; choose storage or traffic")
-    raise EngineError(f"There is no objective {command.objective!r}; choose one of {', '.join(messages.OBJECTIVES)}")
+def _objective(calibration: Calibration, command: Find) -> Objective:
+    """What the plan is to make least.
+
+    Raises:
+        EngineError: there is none of that name, or nobody said for which budget it is to be fast.
+    """
+    if command.objective not in messages.OBJECTIVES:
+        raise EngineError(f"There is no objective {command.objective!r}; choose one of {', '.join(messages.OBJECTIVES)}")
+    if command.objective == "speed" and command.setup is None:
+        raise EngineError("A plan is fast under a budget and on a device: run a prompt first, so that both are known")
+    return calibration.objective(command.objective, command.setup)
 
 
 def main(argv: list[str]) -> int:

@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from engine import events, machine
 from engine.connection import Window, connected
 from engine.errors import Cancelled, EngineError

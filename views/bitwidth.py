@@ -9,6 +9,7 @@ from PySide6.QtCore import Qt, QTimer, Slot
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QLabel, QStackedLayout, QVBoxLayout, QWidget
 
+from engine.bitwidth.messages import Setup
 from engine.events import WIDTHS
 from views import plan_choices as choices
 from views import plan_words as words
@@ -154,7 +155,9 @@ class BitwidthPanel(Panel):
             words.speed(self.speed.speeds.get(plans.draft.plan), self.speed.speeds.get(plans.in_force), running),
         ]  # fmt: skip
         self.summary.setText(" · ".join(filter(None, parts)))
-        self.note.setText(plans.trouble or (words.studied(studied) if studied else words.START))
+        self.summary.setToolTip(words.studied(studied) if studied else "")
+        self.note.setText(plans.trouble or ("" if studied else words.START))
+        self.note.setVisible(bool(self.note.text()))
         self.note.setStyleSheet(f"color: {self.theme.error if plans.trouble else self.theme.muted}")
         self.header.update_state()
         self.tolerance.update_state()
@@ -202,7 +205,7 @@ class BitwidthPanel(Panel):
     def _legend(self) -> str:
         theme = self.theme
         marks = (
-            ("■", theme.muted, "one width"), ("●", theme.accent, "fast estimate"), ("▲", theme.capacity, "paper"),
+            ("■", theme.muted, "one width"), ("●", theme.accent, "fast"), ("▲", theme.capacity, "paper"),
             ("◆", theme.text, "by hand"), ("◯", theme.accent, "edited"), ("✕", theme.text, "in force"),
         )  # fmt: skip
         told = (f'<span style="color:{color}">{mark}</span> {name}'.replace(" ", "&nbsp;") for mark, color, name in marks)
@@ -236,8 +239,9 @@ class BitwidthPanel(Panel):
         question = self._asker.question()
         if question is None or question.routing.shape.total != len(plans.draft.plan):
             return
-        wanted = tuple(dict.fromkeys((plans.in_force, plans.draft.plan, *plans.known.weighed)))
         policy = str(self.settings.effective.get("eviction", "default"))
+        plans.setup = Setup(question.budget, policy, question.costs)
+        wanted = tuple(dict.fromkeys((plans.in_force, plans.draft.plan, *plans.known.weighed)))
         self.speed.ask(Wish(question, wanted, str(self.settings.values["budget"]), policy))
 
     # --- editing -------------------------------------------------------------------------------------------------------

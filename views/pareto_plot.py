@@ -116,6 +116,7 @@ class ParetoPlot(pg.PlotWidget):
         self._curve.setData(np.log2([float(size) for size, _ in curve]), np.array([self._y(loss) for _, loss in curve]))
         self._curve.setPen(pg.mkPen(theme.accent, width=1.4, style=Qt.PenStyle.DashLine))
         self._name_uniform()
+        self.getPlotItem().setVisible(bool(self._spots))  # no axes of nothing
         self._fit()
         if self.spot is not None and self.spot not in self._spots:
             self.choose(None)
@@ -194,7 +195,7 @@ class ParetoPlot(pg.PlotWidget):
         places = [(math.log2(step * unit), f"{step:g} {'GB' if unit == 1e9 else 'MB'}") for step in steps]
         shown = [(x, text) for x, text in places if low <= x <= high]
         wide = max(1.0, self.getPlotItem().getViewBox().width())
-        every = max(1, math.ceil(len(shown) * 52 / wide))
+        every = max(1, math.ceil(len(shown) * 44 / wide))
         self.getPlotItem().getAxis("bottom").setTicks([shown[::every]])
 
     def _name_uniform(self) -> None:

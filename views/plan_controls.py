@@ -62,7 +62,7 @@ class Header(QWidget):
             "This model is calibrated on these texts" if plans.known.studied else
             "Estimate every expert's importance and measure the plans of the curve. At low priority, held while the model runs"
         )  # fmt: skip
-        told = words.under_way(plans.progress) if plans.busy else ""
+        told = words.under_way(plans.progress, plans.held) if plans.busy else ""
         self.state.setText(told)
         self.state.setToolTip(told)
 

@@ -117,7 +117,11 @@ class PlanGrids(QWidget):
         self._draw(self.canvases[1], np.array([channels(c) for c in colors], np.float32)[lookup[bits]], [
             (number, str(width), colors[lookup[width]]) for number, width in enumerate(bits.tolist())
         ])  # fmt: skip
-        self.legends[1].set_keys([Key((theme.bits(width),), f"{width}-bit ({int((bits == width).sum())})") for width in widths])
+        self.legends[1].set_keys([
+            Key((theme.bits(width),), f"{width}{' bits' * (width == widths[0])}: {int((bits == width).sum())}",
+                help=f"Experts of {width} bits in the plan")
+            for width in widths
+        ])  # fmt: skip
         if len(importance) != len(bits):
             self._clear(self.canvases[0])
             self.legends[0].set_keys([])
@@ -128,7 +132,7 @@ class PlanGrids(QWidget):
         index = np.where(importance > 0, 1 + np.round(place * (STEPS - 1)), 0).astype(int)
         self._draw(self.canvases[0], np.array([channels(c) for c in heat], np.float32)[index], [])
         self.legends[0].set_keys([
-            Key((heat[0],), "never used", help="No token of the text used it"),
+            *([Key((heat[0],), "never used", help="No token of the text used it")] if not importance.all() else []),
             Key(tuple(heat[1:]), f"{high:.2g} nats/token", f"{high / 10**DECADES:.1g}",
                 help=f"By how much a token's loss is estimated to rise where this expert alone has {min(widths)} bits, on a log scale"),
         ])  # fmt: skip
@@ -185,12 +189,16 @@ class PlanGrids(QWidget):
             found = self._before ^ found
         elif adding and len(self._before) == len(found):
             found = self._before | found
+        self._select(found)
+
+    def _select(self, found: np.ndarray) -> None:
+        self._chosen = found
         self.selected.emit(found)
 
     @Slot(int, bool)
     def _take_layer(self, layer: int, adding: bool) -> None:
         found = layer_of(len(self._chosen), self._shape[1], layer)
-        self.selected.emit(self._chosen | found if adding else found)
+        self._select(self._chosen | found if adding else found)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         key = Qt.Key(event.key())
@@ -199,7 +207,7 @@ class PlanGrids(QWidget):
         elif key in ARROWS:
             self._move(*ARROWS[key], extend=bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier))
         elif key == Qt.Key.Key_Escape and self._chosen.any():
-            self.selected.emit(np.zeros(len(self._chosen), bool))
+            self._select(np.zeros(len(self._chosen), bool))
         elif event.text() in PAINTS and not event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier:
             self.painted.emit(PAINTS[event.text()])
         else:
@@ -213,7 +221,7 @@ class PlanGrids(QWidget):
         cell = min(max(layer, 0), layers - 1), min(max(expert, 0), experts - 1)
         self.pinned.emit(*cell)
         found = box(len(self._chosen), experts, cell, cell)
-        self.selected.emit(self._chosen | found if extend else found)
+        self._select(self._chosen | found if extend else found)
 
 
 PAINTS = {"2": 2, "3": 3, "4": 4, "8": 8, "6": 16}

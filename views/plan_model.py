@@ -16,7 +16,7 @@ from engine.bitwidth.outlook import Outlook
 from engine.bitwidth.plan import Origin, Subject
 from engine.events import ModelInfo, Progress
 
-TOKENS = 16_384
+TOKENS = 8_192
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PlanModel(QObject):
         self.objective = "storage"
         self.setup: Setup | None = None
         self.progress: Progress | None = None
-        self.busy = False
+        self.busy = self.held = False
         self.trouble = ""
         self.selected = np.zeros(0, bool)  # [N]
         self._model = ""
@@ -142,6 +142,9 @@ class PlanModel(QObject):
 
     def find(self, tolerance: float, method: str = "fast") -> None:
         """Ask for the plan that was measured to be within a tolerance."""
+        if self.objective == "speed" and self.setup is None:
+            self._tell("A plan is fast under a budget and on a device: run a prompt first, so that both are known")
+            return
         self.draft = replace(self.draft, tolerance=tolerance)
         self._begin(Find(tolerance, self.objective, method, self.setup if self.objective == "speed" else None))
 
@@ -161,7 +164,7 @@ class PlanModel(QObject):
         if (subject, wanted) == (self.subject, self.in_force):
             return
         if subject is None or self.subject is None or subject != self.subject:
-            self.known, self.trouble, self.progress, self.busy = Known(), "", None, False
+            self.known, self.trouble, self.progress = Known(), "", None
             self.draft, self.selected = Draft(wanted, "in force"), np.zeros(len(wanted), bool)
         elif not self.dirty:
             self.draft = Draft(wanted, "in force")
@@ -192,19 +195,20 @@ class PlanModel(QObject):
             self.propose(Draft(weighed.plan, f"tolerance {tolerance:.2%}, measured" if tolerance else "found", tolerance))
         self.changed.emit()
 
-    def hear_progress(self, progress: Progress) -> None:
+    def hear_progress(self, progress: Progress | None) -> None:
         self.progress = progress
         self.changed.emit()
 
-    def hear_rest(self) -> None:
-        self.progress, self.busy = None, False
+    def hear_state(self, busy: bool, held: bool) -> None:
+        """Whether the calibrator is at work, and whether it stands still because the model runs."""
+        self.busy, self.held = busy, held
         self.changed.emit()
 
     def hear_trouble(self, line: str) -> None:
         self._tell(line)
 
     def _begin(self, command: Study | Find | Weigh) -> None:
-        self.busy, self.trouble, self.progress = True, "", None
+        self.trouble, self.progress = "", None
         self.wished.emit(command)
         self.changed.emit()
 

@@ -10,6 +10,8 @@ from views.units import format_read
 OBJECTIVES = (
     ("storage", "Bytes on storage", "Fewest bytes of all experts together: what has to lie on the device"),
     ("traffic", "Bytes a token uses", "Fewest bytes of the experts that a token uses: what has to be read where little fits into memory"),
+    ("speed", "Tokens/s", "Most predicted tokens/s under this budget, policy and device, by replays of what the text's routers chose. "
+                          "While the tolerance is dragged: fewest bytes a token uses"),
 )
 """Key, title, help."""
 START = "Calibrate: every expert's importance is estimated on the text, then plans are measured on works that it was not estimated on."
@@ -60,7 +62,9 @@ def studied(told: Studied) -> str:
             f"perplexity at 16 bits {told.perplexity:.2f}")  # fmt: skip
 
 
-def under_way(progress: Progress | None) -> str:
+def under_way(progress: Progress | None, held: bool) -> str:
+    if held:
+        return "held while the model runs"
     if progress is None:
         return "starting…"
     if progress.total <= 0:

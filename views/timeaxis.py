@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from engine.events import Applied
+from engine.events import Applied, Beside
 from engine.recording.recording import Recording
 from engine.settings import BY_NAME, Value
 from views.units import format_bytes, nice_ceiling
@@ -122,7 +122,8 @@ def mark_of(change: Applied) -> Mark:
     full = f"{name} {old} → {new} from token {change.token}"
     if kind == "bytes" and isinstance(change.effective, int | float):
         full += f" ({format_bytes(change.effective)})"
-    return Mark(change.time, change.token, f"{name} {new}", full)
+    short = name if kind == "path" and change.new else f"{name} {new}"  # names of files are long
+    return Mark(change.time, change.token, short, full)
 
 
 def _shown(value: Value, kind: str, unit: str) -> str:
@@ -131,3 +132,10 @@ def _shown(value: Value, kind: str, unit: str) -> str:
     if kind == "path":
         return PurePath(str(value)).name or "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def mark_beside(beside: Beside) -> Mark:
+    """Where a calibration began to run beside the model, or no longer did."""
+    if beside.running:
+        return Mark(beside.time, beside.token, "calibration", "A calibration runs beside from here on: times are disturbed")
+    return Mark(beside.time, beside.token, "", "No calibration runs beside from here on")

@@ -10,7 +10,7 @@ from views.navigator import Navigator
 from views.panel import Panel
 from views.selection import Selection
 from views.theme import Theme
-from views.timeaxis import FOLLOW, Mark, Window, mark_of, newest, token_at, token_window
+from views.timeaxis import FOLLOW, Mark, Window, mark_beside, mark_of, newest, token_at, token_window
 from views.tuning_model import TuningModel
 
 
@@ -71,11 +71,11 @@ class TimePanel(Panel):
         return picked.start, picked.end
 
     def marks(self) -> list[Mark]:
-        """The setting changes, in order."""
-        changes = self.recording.changes
-        if len(changes) < len(self._marks):
-            self._marks = []
-        self._marks += [mark_of(change) for change in changes[len(self._marks) :]]
+        """The setting changes, and from when to when a calibration ran beside, in order."""
+        changes, besides = self.recording.changes, self.recording.besides
+        if len(changes) + len(besides) != len(self._marks):
+            told = [*(mark_of(change) for change in changes), *(mark_beside(beside) for beside in besides)]
+            self._marks = sorted(told, key=lambda mark: mark.time)
         return self._marks
 
     # --- Panel -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from engine.bitwidth import importance
 from engine.bitwidth.blocks import Texts
 from engine.bitwidth.dense import DenseExperts
 from engine.bitwidth.fidelity import Loss, Yardstick
-from engine.bitwidth.knapsack import Choice, Floats, Packed
+from engine.bitwidth.knapsack import Choice, Floats, Packed, cheapest
 from engine.bitwidth.messages import OBJECTIVES, Setup
 from engine.bitwidth.notebook import Notebook
 from engine.bitwidth.objective import Objective, Sum

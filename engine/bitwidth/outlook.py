@@ -57,11 +57,11 @@ class Outlook:
         return low
 
     def cheapest(self, tolerance: float, record_bytes: Mapping[int, int], objective: str) -> bytes | None:
-        """The plan of fewest bytes, on storage or (by ``traffic``) used by a token, that is likely to be within the tolerance; None where
-        none is. Widths as ``Calibration`` has them: all that are not the reference."""
+        """The plan of fewest bytes, on storage or (by ``traffic``, and near enough by ``speed``) used by a token, that is likely to be
+        within the tolerance; None where none is. Widths as ``Calibration`` has them: all that are not the reference."""
         at = [place for place, bits in enumerate(self.widths) if bits < 16] or list(range(len(self.widths)))
         costs = np.tile([float(record_bytes[self.widths[place]]) for place in at], (len(self.losses), 1))
-        if objective == "traffic":
+        if objective != "storage":
             costs *= np.maximum(self.uses, 1e-6)[:, None]
         packed: Packed | None = cheapest(costs, self.losses[:, at], self.allowance(tolerance))
         return None if packed is None else bytes(self.widths[at[choice]] for choice in packed.choice)

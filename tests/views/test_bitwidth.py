@@ -1,0 +1,202 @@
+"""The bitwidth panel: drafts follow the tolerance, the brush and the marks; nothing is taken into use but by Apply."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPointF, Qt
+from PySide6.QtTest import QTest
+
+from engine.bitwidth.knapsack import cheapest
+from engine.bitwidth.messages import Find, Stop, Studied, Study, Weigh, Weighed
+from engine.bitwidth.outlook import Outlook
+from tests.factory import make_recording
+from views.bitwidth import BitwidthPanel
+from views.plan_choices import box, least
+from views.plan_controls import place_of, tolerance_at
+from views.plan_model import Draft
+from views.selection import Selection
+from views.theme import DARK, LIGHT
+from views.tuning_model import TuningModel
+
+WIDTHS = [2, 4, 8, 16]
+FACTOR = 2.0  # by which measured losses are higher than estimates
+
+
+def studied(model, count: int = 128) -> Studied:
+    dice = np.random.default_rng(0)
+    losses = dice.lognormal(0, 1, (count, 1)) * np.array([8e-4, 3e-5, 1e-7, 0.0])
+    uses = dice.random(count)
+    return Studied(model.model_hash, "text", (4, 4), (1024, 1024), WIDTHS, losses.tobytes(), uses.tobytes(), 40.0)
+
+
+def weighed(told: Studied, plan: bytes, method: str, **more: object) -> Weighed:
+    estimate = Outlook.of(told).estimate(plan)
+    loss = float(np.expm1(FACTOR * estimate))
+    return Weighed(plan, method, estimate, loss, (0.9 * loss, 1.1 * loss), loss / 2, (loss / 3, loss), **more)
+
+
+@pytest.fixture
+def panel(qtbot):
+    """A panel on a calibrated model, whose proposals are accepted at once, as the undo stack does."""
+    recording = make_recording()
+    made = BitwidthPanel(recording, Selection(), TuningModel(), DARK)
+    qtbot.addWidget(made)
+    plans = made.plans
+    plans.proposed.connect(plans.accept)
+    plans.hear_model(recording.model, recording.wanted().tobytes())
+    told = studied(recording.model)
+    plans.hear_studied(told)
+    for bits in WIDTHS:
+        plans.hear_weighed(weighed(told, bytes([bits]) * 128, "uniform"))
+    losses, costs = Outlook.of(told).losses[:, :3], np.tile([float(recording.model.record_bytes[b]) for b in WIDTHS[:3]], (128, 1))
+    for allowed in (0.004, 0.01, 0.04):
+        packed = cheapest(costs, losses, allowed)
+        plans.hear_weighed(weighed(told, bytes(WIDTHS[at] for at in packed.choice), "fast"))
+    made.resize(640, 420)
+    made.show()
+    made._draw()
+    yield made
+    made.speed.stop()
+
+
+def test_the_draft_follows_the_tolerance_and_weighs_less_the_more_is_tolerated(panel: BitwidthPanel) -> None:
+    sizes = []
+    for tolerance in (0.005, 0.02, 0.08):
+        panel.tolerance.set_tolerance(tolerance, False)
+        outlook = panel.plans.known.outlook
+        assert outlook.expected(outlook.estimate(panel.plans.draft.plan)) <= tolerance / 1.05
+        sizes.append(panel.plans.total)
+    assert sizes[0] > sizes[1] > sizes[2] and panel.plans.dirty
+    for place in range(0, 1001, 50):
+        assert abs(place_of(tolerance_at(place)) - place) <= 12  # whole hundredths of a percent
+
+
+def test_estimates_are_corrected_by_what_was_measured(panel: BitwidthPanel) -> None:
+    outlook = panel.plans.known.outlook
+    assert outlook.expected(0.01) == pytest.approx(np.expm1(0.02), rel=0.05)
+    assert FACTOR * outlook.allowance(0.02) == pytest.approx(np.log1p(0.02) / 1.1, rel=0.02)
+
+
+def test_a_traffic_plan_spends_its_bits_where_tokens_go_less(panel: BitwidthPanel) -> None:
+    plans, outlook = panel.plans, panel.plans.known.outlook
+    made = {name: np.frombuffer(outlook.cheapest(0.02, plans.subject.record_bytes, name), np.uint8) for name in ("storage", "traffic")}
+    sizes = {name: np.array([plans.subject.record_bytes[b] for b in bits.tolist()]) for name, bits in made.items()}
+    assert (sizes["traffic"] * outlook.uses).sum() < (sizes["storage"] * outlook.uses).sum()
+    assert sizes["storage"].sum() < sizes["traffic"].sum()
+
+
+def test_experts_are_painted_by_drag_and_key(panel: BitwidthPanel) -> None:
+    canvas = panel.grids.canvases[1]
+    start, end = (canvas.cell_rect(cell).center().toPoint() for cell in ((1, 2), (3, 5)))
+    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, start)
+    QTest.mouseMove(canvas, end)
+    panel.grids._swept((1, 2), (3, 5), False)  # a move of the test's mouse holds no button
+    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, end)
+    assert np.array_equal(panel.plans.selected, box(128, 16, (1, 2), (3, 5)))
+    assert (panel.selection.picked.layer, panel.selection.picked.expert) == (1, 2)
+    QTest.keyClick(canvas, Qt.Key.Key_2)
+    bits = np.frombuffer(panel.plans.draft.plan, np.uint8)
+    assert (bits[panel.plans.selected] == 2).all() and (bits[~panel.plans.selected] == 8).all()
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
+    assert not panel.plans.selected.any()
+
+
+def test_ctrl_adds_and_takes_away_and_a_number_takes_the_layer(panel: BitwidthPanel) -> None:
+    canvas, plans = panel.grids.canvases[0], panel.plans
+    first, second = (canvas.cell_rect(cell).center().toPoint() for cell in ((0, 0), (7, 15)))
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, first)
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, second)
+    assert np.flatnonzero(plans.selected).tolist() == [0, 127]
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, first)
+    assert np.flatnonzero(plans.selected).tolist() == [127]
+    beside = QPointF(canvas.cell_rect((5, 0)).left() - 5, canvas.cell_rect((5, 0)).center().y()).toPoint()
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, beside)
+    assert np.flatnonzero(plans.selected).tolist() == list(range(80, 96))
+
+
+def test_the_rarest_are_those_the_session_used_least(panel: BitwidthPanel) -> None:
+    panel._choose("rarest")
+    uses = panel.recording.grid.uses.reshape(-1)
+    assert panel.plans.selected.sum() == 26 and uses[panel.plans.selected].max() <= uses[~panel.plans.selected].min()
+    panel._choose("unimportant")
+    assert np.array_equal(panel.plans.selected, least(panel.plans.known.outlook.losses[:, 0]))
+    panel._choose("at 8")
+    assert panel.plans.selected.all()
+
+
+def test_a_mark_is_taken_by_click_and_by_key(panel: BitwidthPanel) -> None:
+    plot = panel.plot
+    QTest.keyClick(plot, Qt.Key.Key_Left)
+    assert plot.spot is not None and panel.plot._told.isVisible() and "perplexity" in panel.plot._told.toPlainText()
+    QTest.keyClick(plot, Qt.Key.Key_Return)
+    assert panel.plans.draft.plan == plot._spots[0].plan == bytes([2]) * 128
+    QTest.keyClick(plot, Qt.Key.Key_Plus)
+    assert panel.plans.draft.tolerance == pytest.approx(0.022)
+
+
+def test_wishes_reach_the_application_and_a_found_plan_becomes_the_draft(panel: BitwidthPanel, tmp_path) -> None:
+    plans, wished, taken = panel.plans, [], []
+    plans.wished.connect(wished.append)
+    plans.taken.connect(taken.append)
+    panel.tolerance.find.click()
+    assert isinstance(wished[-1], Find) and wished[-1].tolerance == pytest.approx(0.02)
+    plans.hear_state(True, False)
+    panel._draw()
+    assert not panel.tolerance.find.isEnabled()
+    panel.header.go.click()
+    assert isinstance(wished[-1], Stop)
+    plans.hear_state(False, False)
+    found = bytes([8, 4] * 64)
+    plans.hear_weighed(weighed(plans.known.studied, found, "fast", delivered=True))
+    assert plans.draft.plan == found and plans.origin is not None and plans.origin.tolerance == pytest.approx(0.02)
+    plans.take()
+    assert [draft.plan for draft in taken] == [found]
+    plans.accept(Draft(bytes([2, 4] * 64), "painted"))
+    plans.weigh()
+    assert isinstance(wished[-1], Weigh) and plans.origin is None
+    plans.hear_texts((tmp_path / "other.txt",))
+    assert plans.known.studied is None
+    plans.study()
+    assert isinstance(wished[-1], Study) and wished[-1].texts == [str(tmp_path / "other.txt")]
+
+
+def test_what_is_known_of_one_model_is_not_said_of_another(panel: BitwidthPanel) -> None:
+    recording = make_recording(layers=4, experts=8)
+    panel.show_recording(recording)
+    panel.plans.hear_model(recording.model, recording.wanted().tobytes())
+    assert panel.plans.known.studied is None and len(panel.plans.draft.plan) == 32 and not panel.plans.dirty
+    panel._draw()
+    panel.plans.hear_model(None, b"")
+    panel._draw()
+    assert panel._pages.currentIndex() == 0
+
+
+def test_it_predicts_speed_by_replays_of_the_session(panel: BitwidthPanel, qtbot) -> None:
+    panel.recording.state = "idle"
+    panel._predict()
+    qtbot.waitUntil(lambda: not panel.speed.busy, timeout=20_000)
+    speeds = panel.speed.speeds
+    assert speeds[bytes([2]) * 128] > speeds[bytes([8]) * 128] > 0 and panel.plans.setup is not None
+    assert "tokens/s predicted" in panel.summary.text()
+
+
+def test_a_reopened_session_is_looked_at_only(panel: BitwidthPanel) -> None:
+    panel.settings.read_only = True
+    panel.plans.select(np.ones(128, bool))
+    before = panel.plans.draft
+    QTest.keyClick(panel.grids.canvases[1], Qt.Key.Key_2)
+    panel._draw()
+    assert panel.plans.draft == before and not panel.brush.take.isEnabled() and not panel.brush.bits[2].isEnabled()
+
+
+def test_it_is_drawn_in_both_themes_and_with_many_experts(qtbot) -> None:
+    recording = make_recording(layers=48, experts=128, tokens=4)
+    panel = BitwidthPanel(recording, Selection(), TuningModel(), LIGHT)
+    qtbot.addWidget(panel)
+    panel.plans.hear_model(recording.model, recording.wanted().tobytes())
+    panel.plans.hear_studied(studied(recording.model, 48 * 128))
+    panel.resize(600, 300)
+    panel.show()
+    panel.restyle(DARK)
+    assert panel.grids.canvases[0].shape == panel.grids.canvases[1].shape == (48, 128)
