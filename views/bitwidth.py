@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PySide6.QtCore import Qt, QTimer, Slot
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QLabel, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QFrame, QLabel, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
 from engine.bitwidth.messages import Setup
 from engine.events import WIDTHS
@@ -25,6 +25,7 @@ from views.throttle import Throttle
 from views.whatif_question import Asker
 
 NARROW = 470  # px under which the plot stands below the grids
+LOW = 320  # px of height under which the grids have no titles
 CURVE = 24  # points of the estimated curve
 SETTLE = 350  # ms without a change after which speed is predicted
 METHOD_ROLES = {"fast": "accent", "paper": "capacity", "hand": "text"}
@@ -103,7 +104,13 @@ class BitwidthPanel(Panel):
         empty.setMargin(16)
         self._pages = QStackedLayout(self)
         self._pages.addWidget(empty)
-        self._pages.addWidget(full)
+        area = QScrollArea(self)  # on a low screen all of it can be reached, and the window need not grow
+        area.setWidget(full)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._pages.addWidget(area)
         self.restyle(self.theme)
 
     # --- Panel ---------------------------------------------------------------------------------------------------------
@@ -126,6 +133,8 @@ class BitwidthPanel(Panel):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         narrow = self.width() < NARROW
+        for title in self.grids.titles:
+            title.setVisible(self.height() >= LOW)
         self._middle.setDirection(QBoxLayout.Direction.TopToBottom if narrow else QBoxLayout.Direction.LeftToRight)
 
     def hideEvent(self, event: object) -> None:

@@ -95,7 +95,7 @@ class PlanGrids(QWidget):
             title.setFont(smaller(self.font()))
             legend.setFont(smaller(self.font()))
             canvas.setAccessibleName(f"{name} by layer and expert")
-            canvas.setMinimumHeight(58)
+            canvas.setMinimumHeight(40)
             layout.addWidget(title)
             layout.addWidget(canvas, 1)
             layout.addWidget(legend)
