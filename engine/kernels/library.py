@@ -31,6 +31,7 @@ class NativeMatrix(Structure):
     _fields_ = [
         ("codes", c_void_p), ("scales", c_void_p), ("bias", c_void_p), ("kind", c_int32), ("bias_kind", c_int32),
         ("rows", c_int32), ("columns", c_int32), ("padded", c_int32), ("group", c_int32), ("unit", c_float), ("center", c_float),
+        ("outliers", c_int32), ("outlier_counts", c_void_p), ("outlier_columns", c_void_p), ("outlier_values", c_void_p),
     ]  # fmt: skip
 
 
@@ -40,6 +41,7 @@ class Place(Structure):
     _fields_ = [
         ("codes", c_int64), ("scales", c_int64), ("unit", c_int64), ("bias", c_int64), ("rows", c_int32), ("columns", c_int32),
         ("padded", c_int32), ("group", c_int32), ("center", c_float), ("kind", c_int32), ("bias_kind", c_int32),
+        ("outliers", c_int32), ("outlier_counts", c_int64), ("outlier_columns", c_int64), ("outlier_values", c_int64),
     ]  # fmt: skip
 
 

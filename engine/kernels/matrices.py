@@ -34,6 +34,9 @@ def quantized(matrix: Matrix, bias: Tensor | None = None) -> NativeMatrix:
         codes=matrix.codes.data_ptr(), scales=matrix.scales.data_ptr(), kind=matrix.bits, rows=matrix.rows, columns=matrix.columns,
         padded=padded, group=matrix.group, unit=matrix.unit, center=matrix.center,
     )  # fmt: skip
+    if matrix.outliers is not None:
+        native.outliers, native.outlier_counts = len(matrix.outliers.columns), matrix.outliers.counts.data_ptr()
+        native.outlier_columns, native.outlier_values = matrix.outliers.columns.data_ptr(), matrix.outliers.values.data_ptr()
     _set_bias(native, bias)
     return native
 
@@ -64,4 +67,7 @@ def _place(part: PartLayout, layout: Layout, index: int) -> Place:
         place.kind, place.group, place.scales = layout.bits, part.group, part.scales.offset
         place.padded = part.codes.shape[1] * 8 // layout.bits
         place.unit = layout.units.offset + 4 * index
+    if part.outliers is not None:
+        (place.outliers,) = part.outliers.columns.shape
+        place.outlier_counts, place.outlier_columns, place.outlier_values = (section.offset for section in part.outliers)
     return place

@@ -41,6 +41,10 @@ class Codec(ABC):
     def grid(self, columns: int, bits: int) -> Grid:
         """The grid for a matrix of C ``columns`` at ``bits``; shapes only, so that a store's layout follows from it."""
 
+    def outliers(self, rows: int, columns: int, bits: int) -> int:
+        """How many weights of a matrix [R, C] are kept apart at ``bits``; shapes only, as ``grid``."""
+        return 0
+
     @abstractmethod
     def _scales(self, values: Tensor, bits: int) -> Tensor:
         """The scale of each group: float32 [R, G] for float32 values [R, G, group]."""

@@ -12,11 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.quant.codec import Grid
-from engine.quant.group import Group, search
+from engine.quant.group import Fit, Group
 from engine.quant.matrix import Matrix
-from engine.quant.packing import pack
-from engine.quant.scales import from_half, to_half, unit_of
 
 _MOST = 4  # bits: above, rounding to the nearest is as good
 _DAMP = 0.01  # of the mean of H's diagonal, added to it: text is finite
@@ -24,50 +21,41 @@ _TOGETHER = 64  # columns between two updates of all the others
 
 
 class Feedback(Group):
-    """As ``Group`` on disk. Without H, for an expert that no text reached, and above 4 bits it is ``Group``'s."""
+    """As ``Group`` on disk. Without H, for an expert that no text reached, and above 4 bits it is ``Group``'s. A weight that is kept apart
+    errs not at all, so no other need make good for it."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.name = f"gptq{size}"
+    def __init__(self, size: int, apart: float = 0.0) -> None:
+        super().__init__(size, apart)
+        self.name = self.name.replace("group", "gptq")
 
     def quantize(self, weight: Tensor, bits: int, inputs: Tensor | None = None) -> Matrix:
         if inputs is None or not bool(inputs.diagonal().any()) or bits > _MOST:
             return super().quantize(weight, bits)
-        if not bool(torch.isfinite(weight).all()):
-            raise ValueError("weights that are not finite")
-        rows, columns = weight.shape
-        grid = self.grid(columns, bits)
-        values = torch.nn.functional.pad(weight.float(), (0, grid.columns - columns))
-        strengths = torch.nn.functional.pad(inputs.diagonal().float(), (0, grid.columns - columns))
-        parts = values.view(rows, grid.groups, grid.group)
-        scales = search(parts, bits, strengths.view(1, grid.groups, grid.group))
-        unit = unit_of(float(scales.max()))
-        half = to_half(scales, unit)
-        codes = _choose(values, from_half(half, unit), grid, self._bounds(bits), inputs)
-        return Matrix(bits, rows, columns, pack(codes, bits), half, unit, grid.center, grid.group)
+        fit = Fit(weight, bits, self, inputs.diagonal())
+        return fit.matrix(*_choose(fit, inputs))
 
 
-def _choose(values: Tensor, scales: Tensor, grid: Grid, bounds: tuple[int, int], hessian: Tensor) -> Tensor:
-    """Codes, uint8 [R, P], of values [R, P]."""
+def _choose(fit: Fit, hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes, float32 [R, P], and what each leaves off of what its weight had become by then."""
     columns = len(hessian)
     order = hessian.diagonal().argsort(descending=True)
-    left = values[:, :columns][:, order].clone()
-    steps = scales.repeat_interleave(grid.group, 1)[:, :columns][:, order]
+    values, steps, apart = (part[:, :columns][:, order] for part in (fit.values, fit.steps, fit.apart))
     factor = _factor(hessian[order][:, order].double()).float()
-    codes = torch.zeros_like(left)
+    codes, lost = torch.zeros_like(values), torch.zeros_like(values)
     for first in range(0, columns, _TOGETHER):
         last = min(first + _TOGETHER, columns)
         errors = torch.zeros(len(values), last - first)
         for column in range(first, last):
             step = steps[:, column]
-            code = torch.where(step > 0, left[:, column] / step, 0.0).add_(grid.center).round_().clamp_(*bounds)
-            error = (left[:, column] - (code - grid.center) * step) / factor[column, column]
-            left[:, column:last] -= error[:, None] * factor[column, column:last]
-            codes[:, column], errors[:, column - first] = code, error
-        left[:, last:] -= errors @ factor[first:last, last:]
-    out = torch.zeros(len(values), grid.columns, dtype=torch.uint8)
-    out[:, order] = codes.to(torch.uint8)
-    return out
+            code = fit.code_of(values[:, column], step)
+            left = values[:, column] - (code - fit.grid.center) * step
+            error = left.where(~apart[:, column], 0.0) / factor[column, column]
+            values[:, column:last] -= error[:, None] * factor[column, column:last]
+            codes[:, column], lost[:, column], errors[:, column - first] = code, left, error
+        values[:, last:] -= errors @ factor[first:last, last:]
+    out, off = torch.zeros_like(fit.values), torch.zeros_like(fit.values)
+    out[:, order], off[:, order] = codes, lost
+    return out, off
 
 
 def _factor(hessian: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.quant.outliers import Outliers
 from engine.quant.packing import unpack
 from engine.quant.scales import from_half
 
@@ -26,6 +27,7 @@ class Matrix:
     unit: float = 1.0
     center: float = 0.0
     group: int = 0
+    outliers: Outliers | None = None  # what is added to the values of codes
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The values [R, C] in ``dtype``, newly made below 16 bits."""
@@ -40,7 +42,10 @@ class Matrix:
             values.mul_(scales)
         else:
             values.view(self.rows, -1, self.group).mul_(scales.unsqueeze(-1))
-        return values[:, : self.columns].to(dtype)
+        values = values[:, : self.columns]
+        if self.outliers is not None:
+            self.outliers.add_to(values, self.unit)
+        return values.to(dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ A store is one folder that needs nothing else::
     skeleton.safetensors   every tensor that is no expert's, under the model's own names
     config.json, …         configuration, generation settings and tokenizer as they came
 
-R rows, P padded columns, G groups a row, b bits.
+R rows, P padded columns, G groups a row, b bits, n outliers of a part.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -63,6 +64,14 @@ class Section:
     shape: tuple[int, ...]
 
 
+class OutliersLayout(NamedTuple):
+    """Where a part's outliers lie (engine.quant.outliers): ``counts`` [R], ``columns`` and ``values`` [n]."""
+
+    counts: Section
+    columns: Section
+    values: Section
+
+
 @dataclass(frozen=True, slots=True)
 class PartLayout:
     """Where one part of an expert lies: ``codes`` are packed codes, or the values of a part kept at 16 bits."""
@@ -72,6 +81,7 @@ class PartLayout:
     scales: Section | None = None
     group: int = 0
     center: float = 0.0
+    outliers: OutliersLayout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,10 @@ def layout_of(spec: ExpertSpec, bits: int, codec: Codec, value_dtype: torch.dtyp
         rows, columns = part.shape
         grid = codec.grid(columns, bits)
         codes = section(torch.uint8, rows, packed_columns(grid.columns, bits))
-        parts.append(PartLayout(part, codes, section(torch.float16, rows, grid.groups), grid.group, grid.center))
+        scales = section(torch.float16, rows, grid.groups)
+        count = codec.outliers(rows, columns, bits)
+        apart = (section(torch.uint8, rows), section(torch.uint16, count), section(torch.float16, count)) if count else None
+        parts.append(PartLayout(part, codes, scales, grid.group, grid.center, apart and OutliersLayout(*apart)))
     return Layout(bits, units, tuple(parts), -(-end // BLOCK) * BLOCK)
 
 

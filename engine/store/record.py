@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.quant import Codec, ExpertWeights, Matrix
+from engine.quant.outliers import Outliers
 from engine.store.format import Layout, PartLayout, Section
 
 
@@ -30,6 +31,11 @@ def encode(parts: dict[str, Tensor], layout: Layout, codec: Codec, inputs: dict[
         view(buffer, part.codes).copy_(matrix.codes)
         view(buffer, part.scales).copy_(matrix.scales)
         view(buffer, layout.units)[index] = matrix.unit
+        if part.outliers is not None:
+            assert matrix.outliers is not None
+            view(buffer, part.outliers.counts).copy_(matrix.outliers.counts)
+            view(buffer, part.outliers.columns).copy_(matrix.outliers.columns)
+            view(buffer, part.outliers.values).copy_(matrix.outliers.values)
     return record
 
 
@@ -50,7 +56,8 @@ def _matrix(buffer: Tensor, part: PartLayout, bits: int, unit: float) -> Matrix:
     rows, columns = part.spec.shape
     codes = view(buffer, part.codes)
     scales = None if part.scales is None else view(buffer, part.scales)
-    return Matrix(bits, rows, columns, codes, scales, unit, part.center, part.group)
+    outliers = None if part.outliers is None else Outliers(*(view(buffer, section) for section in part.outliers))
+    return Matrix(bits, rows, columns, codes, scales, unit, part.center, part.group, outliers)
 
 
 def view(buffer: Tensor, section: Section) -> Tensor:

@@ -112,12 +112,23 @@ struct Weights {
   Exactly<uint8_t> codes;
   Exactly<uint16_t> scales;
   Exactly<float> bias;
+  Exactly<uint8_t> counts;
+  Exactly<uint16_t> places, values;
 
-  Weights(int kind, int rows, int columns, int group, float scale = 0.1f)
+  // With `outliers` that many are kept apart, at columns that need not be there and in rows that may ask for more.
+  Weights(int kind, int rows, int columns, int group, float scale = 0.1f, int outliers = 0)
       : codes(bytes(kind, rows, columns, group)),
         scales(kind < 16 ? size_t(rows) * (padded(columns, group) / width(columns, group)) : 0),
-        bias(floats(rows)) {
-    m = {codes.get(), nullptr, bias.get(), kind, F32, rows, columns, columns, 0, 1.0f, 0.0f};
+        bias(floats(rows)),
+        counts(outliers > 0 ? rows : 0),
+        places(outliers),
+        values(outliers) {
+    m = {codes.get(), nullptr, bias.get(), kind, F32, rows, columns, columns, 0, 1.0f, 0.0f, outliers, counts.get(), places.get(), values.get()};
+    for (size_t i = 0; i < counts.size(); ++i) counts[i] = uint8_t(draw(0, 5) == 0 ? draw(0, 255) : draw(0, 3));
+    for (int i = 0; i < outliers; ++i) {
+      places[i] = uint16_t(draw(0, 9) == 0 ? draw(0, 65535) : draw(0, columns - 1));
+      values[i] = uint16_t(0x3000 + draw(0, 0xfff) + (draw(0, 1) << 15));
+    }
     if (kind < 16) {
       m.scales = scales.get();
       m.padded = padded(columns, group);
@@ -167,7 +178,7 @@ void products() {
       for (int columns : {1, 8, 40, 64, 100, 128, 192, 256, 320, 700}) {
         if (kind >= 16 && group != 0) continue;
         const int rows = draw(1, 23), tokens = draw(1, 9);
-        const Weights w(kind, rows, columns, group);
+        const Weights w(kind, rows, columns, group, 0.1f, kind < Q8 ? draw(0, 60) : 0);
         const Exactly<float> x = floats(size_t(tokens) * columns);
         std::vector<Exactly<float>> y;
         for (Engine* engine : all) {
@@ -201,7 +212,7 @@ void tops() {
 // Threads come and go, and hand out rows; every bit is as with one.
 void threads() {
   for (Engine* engine : engines(1)) {
-    const Weights w(Q4, 500, 512, 64);
+    const Weights w(Q4, 500, 512, 64, 0.1f, 1000);
     const Exactly<float> x = floats(2 * 512);
     Exactly<float> wanted(2 * 500), y(2 * 500);
     edgemoe_linear(engine, &w.m, x.get(), wanted.get(), 2);
@@ -247,7 +258,7 @@ struct Record {
   }
 
   Place place(const Weights& w, int64_t unit, size_t& end) {
-    Place p{int64_t(aligned(end)), -1, unit, -1, w.m.rows, w.m.columns, w.m.padded, w.m.group, w.m.center, w.m.kind, F32};
+    Place p{int64_t(aligned(end)), -1, unit, -1, w.m.rows, w.m.columns, w.m.padded, w.m.group, w.m.center, w.m.kind, F32, 0, -1, -1, -1};
     std::memcpy(bytes.get() + p.codes, w.codes.get(), w.codes.size());
     end = size_t(p.codes) + w.codes.size();
     if (w.scales.size() != 0) {

@@ -62,11 +62,19 @@ def activations(native: Native, x: Tensor, bits: int) -> Tensor:
 
 
 def dense(matrix: Matrix) -> Tensor:
-    """The weights' values [R, C] in float64."""
+    """The weights' values [R, C] in float64, but for what outliers add."""
     if matrix.scales is None:
         return matrix.codes.double()
     codes = unpack(matrix.codes, matrix.bits).double() - matrix.center
     return (codes.unflatten(1, (-1, matrix.group)) * _steps(matrix)).flatten(1)[:, : matrix.columns]
+
+
+def apart(matrix: Matrix) -> Tensor:
+    """What outliers add to the weights' values [R, C] in float64; they meet activations as they are."""
+    added = torch.zeros(matrix.rows, matrix.columns)
+    if matrix.outliers is not None:
+        matrix.outliers.add_to(added, 1.0)
+    return added.double() * matrix.unit
 
 
 def size(matrix: Matrix) -> Tensor:

@@ -10,6 +10,8 @@ T tokens, R rows, C columns.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ctypes import c_uint8
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from engine.errors import EngineError
 from engine.kernels.library import Native, NativeMatrix
 from engine.kernels.matrices import plain, quantized
 from engine.quant import CODECS, Matrix, codec_named
+from engine.quant.outliers import Outliers, costliest, gathered
 from engine.quant.packing import pack, packed_columns
 
 from . import exact
@@ -59,7 +62,16 @@ def random_matrix(rows: int, columns: int, bits: int, codec: str, seed: int = 1)
     grid, generator = codec_named(codec).grid(columns, bits), torch.Generator().manual_seed(seed)
     codes = torch.randint(0, 1 << bits, (rows, grid.columns), generator=generator, dtype=torch.uint8)
     scales = torch.rand(rows, grid.groups, generator=generator).half()
-    return Matrix(bits, rows, columns, pack(codes, bits), scales, 2.0**-7, grid.center, grid.group)
+    apart = random_outliers(rows, columns, codec_named(codec).outliers(rows, columns, bits), generator)
+    return Matrix(bits, rows, columns, pack(codes, bits), scales, 2.0**-7, grid.center, grid.group, apart)
+
+
+def random_outliers(rows: int, columns: int, number: int, generator: torch.Generator) -> Outliers | None:
+    """Some rows have many, some none."""
+    if not number:
+        return None
+    costs = torch.rand(rows, columns, generator=generator) * torch.rand(rows, 1, generator=generator).square()
+    return gathered(torch.randn(rows, columns, generator=generator), costliest(costs, number), 1.0)
 
 
 def moved(tensor: Tensor, nbytes: int) -> Tensor:
@@ -78,6 +90,10 @@ def stretch(matrix: NativeMatrix, begin: int, end: int) -> NativeMatrix:
     part.codes = matrix.codes + begin * (matrix.columns * size if size else packed_columns(matrix.padded, matrix.kind))
     if matrix.scales:
         part.scales = matrix.scales + 2 * begin * (matrix.padded // matrix.group)
+    if matrix.outliers:
+        before = sum((c_uint8 * begin).from_address(matrix.outlier_counts))
+        part.outliers, part.outlier_counts = matrix.outliers - before, matrix.outlier_counts + begin
+        part.outlier_columns, part.outlier_values = matrix.outlier_columns + 2 * before, matrix.outlier_values + 2 * before
     if matrix.bias:
         part.bias = matrix.bias + begin * (4 if matrix.bias_kind == 32 else 2)
     part.rows = end - begin
@@ -88,6 +104,8 @@ def check(native: Native, matrix: Matrix, x: Tensor, y: Tensor, bias: Tensor | N
     """y is exact to float32's rounding."""
     seen = exact.activations(native, x, matrix.bits if matrix.scales is not None else 16)
     wanted, size = seen @ exact.dense(matrix).T, seen.abs() @ exact.size(matrix).T
+    added = exact.apart(matrix)
+    wanted, size = wanted + x.double() @ added.T, size + x.double().abs() @ added.abs().T
     if bias is not None:
         wanted, size = wanted + bias.double(), size + bias.double().abs()
     excess = ((y.double() - wanted).abs() - ROUNDING * size - 1e-37).max()
@@ -153,7 +171,7 @@ def test_any_shape_at_any_address(
         native.close()
 
 
-@pytest.mark.parametrize("codec", ["channel", "group64"])
+@pytest.mark.parametrize("codec", ["channel", "group64", "gptq64+outliers"])
 @pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])
 def test_threads_share_the_rows_and_change_no_bit(native: Native, bits: int, codec: str) -> None:
     matrix, x = random_matrix(1000, 512, bits, codec), random(6, 512, seed=2)
@@ -166,6 +184,29 @@ def test_threads_share_the_rows_and_change_no_bit(native: Native, bits: int, cod
                 assert all(torch.equal(native.linear(made, x[:tokens]), alone[:tokens]) for _ in range(10))
     finally:
         native.set_threads(1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(1, 40), columns=st.integers(1, 300), number=st.integers(1, 400), tokens=st.integers(1, 5), threads=st.integers(1, 2),
+    seed=st.integers(0, 999),
+)  # fmt: skip
+def test_outliers_that_no_codec_wrote_add_what_lies_inside(
+    rows: int, columns: int, number: int, tokens: int, threads: int, seed: int
+) -> None:
+    """Counts that sum to too many or too few, columns anywhere: nothing past either end is read, and torch leaves out the same."""
+    generator = torch.Generator().manual_seed(seed)
+    apart = Outliers(
+        torch.randint(0, 256, (rows,), generator=generator).to(torch.uint8),
+        torch.randint(0, 2 * columns, (number,), generator=generator).to(torch.uint16),
+        torch.randn(number, generator=generator).half(),
+    )
+    matrix = replace(of_codes(torch.zeros(rows, 8 * -(-columns // 8)), 4, 8), columns=columns, outliers=apart)
+    x = random(tokens, columns, seed=seed)
+    for name in SETS:
+        native = Native(threads, name)
+        check(native, matrix, x, native.linear(quantized(matrix), x))
+        native.close()
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])

@@ -10,6 +10,8 @@ struct Place {
   int32_t rows, columns, padded, group;
   float center;
   int32_t kind, bias_kind;
+  int32_t outliers;  // how many, 0: none
+  int64_t outlier_counts, outlier_columns, outlier_values;
 };
 
 // Every record of one width. `gated`: the up projection's rows are gate and up, one after the other, or alternating (`interleaved`).
@@ -31,6 +33,12 @@ inline Matrix matrix_at(const uint8_t* record, const Place& p) {
   m.group = p.group;
   m.unit = p.scales < 0 ? 1.0f : *reinterpret_cast<const float*>(record + p.unit);
   m.center = p.center;
+  if (p.outliers > 0) {
+    m.outliers = p.outliers;
+    m.outlier_counts = record + p.outlier_counts;
+    m.outlier_columns = reinterpret_cast<const uint16_t*>(record + p.outlier_columns);
+    m.outlier_values = reinterpret_cast<const uint16_t*>(record + p.outlier_values);
+  }
   return m;
 }
 

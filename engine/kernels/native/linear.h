@@ -3,6 +3,7 @@
 #include <atomic>
 #include <vector>
 
+#include "outliers.h"
 #include "pool.h"
 #include "products.h"
 #include "recording/clock.h"
@@ -81,6 +82,7 @@ inline void multiply(const Context& c, const Product* list, int count) {
   auto rows = [&](const Product& p, int begin, int end) {
     const int64_t began = p.spent != nullptr ? now_ns() : 0;
     c.products->rows(*p.w, *p.x, p.y, p.stride, begin, end);
+    if (p.w->outliers > 0) add_outliers(*c.products, *p.w, *p.x, p.y, p.stride, begin, end);
     if (p.spent != nullptr) p.spent->fetch_add(now_ns() - began, std::memory_order_relaxed);
   };
   if (c.pool->threads() == 1) {

@@ -17,6 +17,10 @@ struct Matrix {
   int32_t bias_kind;
   int32_t rows, columns, padded, group;
   float unit, center;
+  int32_t outliers;                 // 0: none
+  const uint8_t* outlier_counts;    // [R]: how many a row has
+  const uint16_t* outlier_columns;  // [outliers], row after row
+  const uint16_t* outlier_values;   // half [outliers]; value * unit is added to the quantized one
 };
 
 static inline bool is_quantized(const Matrix& m) { return m.kind < BF16; }

@@ -11,6 +11,8 @@ struct Products {
   // y[t, row] = W[row] . x[t] + bias[row] for rows [begin, end) of all tokens; y has `stride` floats a token.
   // The sum of one row for one token is made in the same order whatever `begin`, `end` and T are.
   void (*rows)(const Matrix& w, const Activations& x, float* y, int64_t stride, int begin, int end);
+  // terms[i] = half values[i] * x[columns[i]]; 0 where there is no such column in x[size].
+  void (*gather)(const uint16_t* values, const uint16_t* columns, int n, const float* x, int size, float* terms);
   void (*quantize8)(const float* x, int columns, int8_t* codes, float* scales, float* sums);
   void (*quantize16)(const float* x, int columns, int16_t* codes, float* scales, float* sums);
   // out[i] = activation(gate[i * step]) * up[i * step]; `up` null: the activation alone.

@@ -102,11 +102,25 @@ void rows_avx2(const Matrix& w, const Activations& x, float* y, int64_t stride, 
   }
 }
 
+// Eight columns at a time; lanes that name no column are not read.
+void gather_avx2(const uint16_t* values, const uint16_t* columns, int n, const float* x, int size, float* terms) {
+  const __m256i limit = _mm256_set1_epi32(size);
+  int i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m256i column = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(columns + i)));
+    const __m256 inside = _mm256_castsi256_ps(_mm256_cmpgt_epi32(limit, column));
+    const __m256 there = _mm256_mask_i32gather_ps(_mm256_setzero_ps(), x, column, inside, 4);
+    const __m256 value = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values + i)));
+    _mm256_storeu_ps(terms + i, _mm256_and_ps(_mm256_mul_ps(value, there), inside));
+  }
+  for (; i < n; ++i) terms[i] = columns[i] < size ? from_half(values[i]) * x[columns[i]] : 0.0f;
+}
+
 }  // namespace
 
 const Products* avx2_products() {
-  static const Products products = {"AVX2",       rows_avx2,  quantize8_avx2, quantize16_avx2, gate_avx2,
-                                    rms_norm_any, attend_avx2, add_scaled_any, scale_any, powers_avx2};
+  static const Products products = {"AVX2",       rows_avx2,   gather_avx2,    quantize8_avx2, quantize16_avx2, gate_avx2,
+                                    rms_norm_any, attend_avx2, add_scaled_any, scale_any,      powers_avx2};
   return &products;
 }
 

@@ -59,6 +59,10 @@ void rows_any(const Matrix& w, const Activations& x, float* y, int64_t stride, i
   (is_quantized(w) ? quantized_rows : plain_rows)(w, x, y, stride, begin, end);
 }
 
+void gather_any(const uint16_t* values, const uint16_t* columns, int n, const float* x, int size, float* terms) {
+  for (int i = 0; i < n; ++i) terms[i] = columns[i] < size ? from_half(values[i]) * x[columns[i]] : 0.0f;
+}
+
 // Codes within [-top, top] against the group's largest value. A group too small to divide by counts as zero; one that is not
 // finite makes its products not finite, as it would unquantized.
 template <class Code>
@@ -108,8 +112,8 @@ void attend_any(const float* q, const float* keys, const float* values, int leng
 }  // namespace
 
 const Products& portable_products() {
-  static const Products products = {"portable C++", rows_any,     quantize8_any, quantize16_any, gate_any,
-                                    rms_norm_any,   attend_any,   add_scaled_any, scale_any, powers_any};
+  static const Products products = {"portable C++", rows_any,   gather_any,     quantize8_any, quantize16_any, gate_any,
+                                    rms_norm_any,   attend_any, add_scaled_any, scale_any,     powers_any};
   return products;
 }
 
