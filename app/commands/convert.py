@@ -25,7 +25,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("store", metavar="STORE", type=Path, help="folder to make; an interrupted conversion continues")
     parser.add_argument("--bits", default="2,3,4,8,16", metavar="WIDTHS", help="from 2,3,4,8,16 (default %(default)s)")
     parser.add_argument("--quantizer", default="default",
-                        help="channel (the paper's), group32, group64 (the default), group128, or gptq64, which needs --text")  # fmt: skip
+                        help="channel (the paper's), group32, group64 (the default), group128, or gptq64, which needs --text; "
+                             "group64+outliers and gptq64+outliers keep a few weights apart")  # fmt: skip
     parser.add_argument("--text", type=Path, nargs="+", metavar="FILE",
                         help="for gptq64: what the model reads, so that it is known what goes through its experts")  # fmt: skip
     parser.add_argument("--tokens", type=int, default=16_384, metavar="N", help="of the text to listen to (default %(default)s)")

@@ -41,9 +41,10 @@ class Group(Codec):
         return number_of(self.apart, rows, columns) if bits <= _MOST else 0
 
     def quantize(self, weight: Tensor, bits: int, inputs: Tensor | None = None) -> Matrix:
-        if not self.outliers(*weight.shape, bits):
+        rows, columns = weight.shape
+        if not self.outliers(rows, columns, bits):
             return super().quantize(weight, bits)
-        fit = Fit(weight, bits, self, torch.ones(weight.shape[1]))
+        fit = Fit(weight, bits, self, torch.ones(columns))
         codes = fit.nearest()
         return fit.matrix(codes, fit.values - fit.standing_for(codes))
 
@@ -72,7 +73,7 @@ class Fit:
         self.values = torch.nn.functional.pad(weight.float(), more)  # [R, P]
         self.apart = torch.zeros_like(self.values, dtype=torch.bool)
         self._strengths = torch.nn.functional.pad(strengths.float(), more)
-        self._number = codec.outliers(*weight.shape, bits)
+        self._number = codec.outliers(self._rows, self._columns, bits)
         self._search()
         for _ in range(_LOOKS if self._number else 0):
             costs = (self.values - self.standing_for(self.nearest())).abs_() * self._strengths.sqrt()
