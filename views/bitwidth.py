@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PySide6.QtCore import Qt, QTimer, Slot
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QFrame, QLabel, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QLabel, QLayout, QStackedLayout, QVBoxLayout, QWidget
 
 from engine.bitwidth.messages import Setup
 from engine.events import WIDTHS
@@ -25,7 +25,7 @@ from views.throttle import Throttle
 from views.whatif_question import Asker
 
 NARROW = 470  # px under which the plot stands below the grids
-LOW = 320  # px of height under which the grids have no titles
+LOW = 320  # px of height under which grids and plot have neither titles nor legends
 CURVE = 24  # points of the estimated curve
 SETTLE = 350  # ms without a change after which speed is predicted
 METHOD_ROLES = {"fast": "accent", "paper": "capacity", "hand": "text"}
@@ -104,13 +104,9 @@ class BitwidthPanel(Panel):
         empty.setMargin(16)
         self._pages = QStackedLayout(self)
         self._pages.addWidget(empty)
-        area = QScrollArea(self)  # on a low screen all of it can be reached, and the window need not grow
-        area.setWidget(full)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._pages.addWidget(area)
+        self._pages.addWidget(full)
+        self._pages.setSizeConstraint(QLayout.SizeConstraint.SetNoConstraint)  # what is in it shall not make the window grow
+        self.setMinimumSize(220, 160)
         self.restyle(self.theme)
 
     # --- Panel ---------------------------------------------------------------------------------------------------------
@@ -133,8 +129,8 @@ class BitwidthPanel(Panel):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         narrow = self.width() < NARROW
-        for title in self.grids.titles:
-            title.setVisible(self.height() >= LOW)
+        for words_beside in (*self.grids.titles, *self.grids.legends, self.legend):
+            words_beside.setVisible(self.height() >= LOW)
         self._middle.setDirection(QBoxLayout.Direction.TopToBottom if narrow else QBoxLayout.Direction.LeftToRight)
 
     def hideEvent(self, event: object) -> None:
@@ -215,7 +211,7 @@ class BitwidthPanel(Panel):
         theme = self.theme
         marks = (
             ("■", theme.muted, "one width"), ("●", theme.accent, "fast"), ("▲", theme.capacity, "paper"),
-            ("◆", theme.text, "by hand"), ("◯", theme.accent, "edited"), ("✕", theme.text, "in force"),
+            ("◆", theme.text, "by hand"), ("◯", theme.accent, "edited"), ("✕", theme.text, "now"),
         )  # fmt: skip
         told = (f'<span style="color:{color}">{mark}</span> {name}'.replace(" ", "&nbsp;") for mark, color, name in marks)
         return " &nbsp; ".join(told).replace("<span&nbsp;", "<span ")

@@ -104,7 +104,7 @@ class ParetoPlot(pg.PlotWidget):
     def show_spots(self, spots: Sequence[Spot], curve: Sequence[tuple[int, float]], percent: bool) -> None:
         """Draw measured plans and the estimated ``curve`` (bytes, loss); ``percent`` of perplexity, else KL in nats a token."""
         self._spots = sorted(spots, key=lambda spot: spot.size)
-        self._axis.bend, self._axis.percent = (0.002, True) if percent else (0.0005, False)
+        self._axis.bend, self._axis.percent = (0.002, True) if percent else (0.0002, False)
         theme = self._theme
         x = np.log2([float(spot.size) for spot in self._spots])
         y, low, high = (np.array([self._y(getattr(spot, name)) for spot in self._spots]) for name in ("value", "low", "high"))

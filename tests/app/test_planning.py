@@ -1,0 +1,102 @@
+"""Plans in the window: edited on the undo stack, applied through a file, opened, saved, refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app import planning
+from app.live import Live
+from app.preferences import Preferences
+from app.window import Window
+from tests.factory import make_recording
+from views.plan_model import Draft
+
+
+@pytest.fixture
+def window(qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
+    """A window that shows a live recording, without an engine: settings hold at once."""
+    monkeypatch.setattr(planning, "folder", lambda: tmp_path / "plans")
+    live = Live()
+    live.recording = make_recording()
+    window = Window(live, Preferences(tmp_path / "window.json"))
+    qtbot.addWidget(window)
+    window.planning.follow()
+    yield window
+    window.close()
+
+
+def test_edits_are_undone_one_by_one_and_a_dragged_tolerance_at_once(window: Window) -> None:
+    plans, undo = window.tuning.plans, window.live.undo
+    first = plans.draft
+    plans.select(np.arange(128) < 3)
+    plans.paint(2)
+    painted = plans.draft
+    for tolerance, bits in ((0.01, 16), (0.02, 4), (0.03, 2)):
+        plans.propose(Draft(bytes([bits]) * 128, f"tolerance {tolerance}", tolerance))
+    assert undo.count() == 2 and undo.undoText() == "plan: tolerance 0.03"
+    undo.step_back()
+    assert plans.draft == painted
+    undo.step_back()
+    assert plans.draft == first
+    undo.step_forth()
+    assert plans.draft == painted
+
+
+def test_apply_writes_a_file_and_asks_for_it_and_one_width_needs_none(window: Window, tmp_path: Path) -> None:
+    plans = window.tuning.plans
+    plans.propose(Draft(bytes([2, 4] * 64), "by hand"))
+    plans.take()
+    path = Path(str(window.live.wanted["plan"]))
+    assert path.parent == tmp_path / "plans" and json.loads(path.read_text())["layers"] == [[2, 4] * 8] * 8
+    plans.propose(Draft(bytes([16]) * 128, "16 bits"))
+    plans.take()
+    assert (window.live.wanted["plan"], window.live.wanted["bits"]) == ("", 16)
+    window.live.undo.step_back()
+    assert window.live.wanted["plan"] == str(path)
+
+
+def test_a_plan_is_saved_and_opened_again(window: Window, tmp_path: Path) -> None:
+    plans, path = window.tuning.plans, tmp_path / "mine.json"
+    made = Draft(bytes([2, 4, 8, 16] * 32), "by hand")
+    plans.propose(made)
+    window.planning.save(path)
+    assert "Written" in window.banners.text("plan")
+    window.live.undo.step_back()
+    window.files.open_path(path)
+    assert plans.draft.plan == made.plan and plans.draft.label == "mine.json" and not window.banners.text("plan")
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ("nonsense", "is not a bitwidth plan"), ('{"model_hash": "other", "layers": []}', "was made for another model"),
+])  # fmt: skip
+def test_a_plan_that_does_not_fit_leaves_the_draft(window: Window, tmp_path: Path, content: str, words: str) -> None:
+    before = window.tuning.plans.draft
+    (tmp_path / "bad.json").write_text(content)
+    window.files.open_path(tmp_path / "bad.json")
+    assert words in window.banners.text("plan") and window.tuning.plans.draft == before
+
+
+def test_a_folder_that_cannot_be_written_costs_a_line(window: Window, tmp_path: Path) -> None:
+    (tmp_path / "plans").write_text("a file")
+    plans = window.tuning.plans
+    plans.propose(Draft(bytes([2, 4] * 64), "by hand"))
+    plans.take()
+    assert window.banners.text("plan") and window.live.wanted["plan"] == ""
+
+
+def test_texts_are_remembered_as_long_as_they_are_there(window: Window, tmp_path: Path, qtbot) -> None:
+    assert [path.name for path in window.tuning.plans.texts] == ["sources.txt.gz"]
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("text")
+    window.planning.use_texts((tmp_path / "a.txt", tmp_path / "b.txt"))
+    window.preferences.save()
+    (tmp_path / "b.txt").unlink()
+    again = Window(Live(), Preferences(tmp_path / "window.json"))
+    qtbot.addWidget(again)
+    assert again.tuning.plans.texts == (tmp_path / "a.txt",)
+    again.close()
