@@ -9,7 +9,7 @@ from engine.quant.group import Group
 from engine.quant.matrix import ExpertWeights, Matrix
 
 DEFAULT = "group64"
-_APART = 0.002  # of the weights: per byte, fewer outliers gain more (tests/benchmarks/plans.py)
+_APART = 0.002  # of the weights; ``main.py convert --quantizer`` takes these by name
 CODECS: dict[str, Codec] = {
     codec.name: codec for codec in (Channel(), Group(32), Group(64), Group(128), Feedback(64), Group(64, _APART), Feedback(64, _APART))
 }

@@ -27,6 +27,7 @@ from engine.bitwidth.fidelity import Loss, Yardstick
 from engine.bitwidth.importance import trials
 from engine.bitwidth.knapsack import cheapest
 from engine.bitwidth.notebook import Notebook
+from engine.bitwidth.sensitivity import estimate
 from engine.corpus import read_documents
 from engine.models.skeleton import Skeleton, load_skeleton
 from engine.quant import CODECS, Feedback
@@ -145,7 +146,7 @@ def tolerances(name: str, one: Judged) -> None:
 def exhaustive(one: Judged) -> None:
     calibration = one.calibration
     began = time.perf_counter()
-    calibration.sensitivity()
+    estimate(one.skeleton, calibration.texts.learn)  # anew: the notebook may know it
     fast = time.perf_counter() - began
     began = time.perf_counter()
     tried = [calibration.measure(LEARN, plan) for plan in trials(calibration.count)]
