@@ -166,6 +166,7 @@ class Brush(QWidget):
         self._plans = plans
         self.count, self.choose = QLabel(), QToolButton()
         self.count.setFont(smaller(self.font()))
+        self.count.setMinimumWidth(self.count.fontMetrics().horizontalAdvance("9,999 to") + 4)
         self.choose.setText("Select")
         self.choose.setToolTip("Select experts by what they are; or click, drag and Ctrl-click in the grids, or click a layer's number")
         menu = QMenu(self.choose)
@@ -211,7 +212,7 @@ class Brush(QWidget):
 
     def update_state(self, read_only: bool) -> None:
         plans, chosen = self._plans, int(self._plans.selected.sum())
-        self.count.setText(f"{chosen} to" if chosen else "none")
+        self.count.setText(f"{chosen:,} to" if chosen else "none")
         for bits, button in self.bits.items():
             there = plans.subject is not None and bits in plans.subject.record_bytes
             button.setVisible(there)

@@ -14,7 +14,9 @@ from app.calibrator import Calibrator
 from app.live import Live
 from engine import events
 from engine.bitwidth import messages
+from engine.preload.device import Device
 from engine.recording.recording import Recording
+from engine.simulate.cost import Costs
 
 TEXT = ("One day a little girl went to the sea with her father, and they saw a ship. " * 90 + "\f") * 3
 
@@ -86,3 +88,32 @@ def test_held_while_a_request_runs_or_noted_beside(calibrator: Calibrator, qtbot
     calibrator.host.hold()
     calibrator.shut_down()
     assert not psutil.pid_exists(pid)
+
+
+def test_finds_plans_by_every_objective_and_compares_tokens(calibrator: Calibrator, qtbot, model: Path, text: Path) -> None:
+    studied, weighed = ask(calibrator, qtbot, model, text)
+    troubles: list[str] = []
+    compared: list[messages.Compared] = []
+    calibrator.troubled.connect(troubles.append)
+    calibrator.compared.connect(compared.append)
+
+    def rest() -> None:
+        qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and not calibrator.busy, timeout=120_000)
+
+    calibrator.find(0.5, "speed")
+    rest()
+    assert len(troubles) == 1 and "run a prompt first" in troubles[0] and not weighed[-1].delivered
+    setup = messages.Setup(1 << 20, "lru", Costs(Device("disk", "Disk", 1e8, 1e-4, 2)))
+    for objective in messages.OBJECTIVES:
+        calibrator.find(0.5, objective, setup=setup)
+        rest()
+        assert weighed[-1].delivered and weighed[-1].loss_ci[1] <= 0.5 and len(troubles) == 1
+    ids = list(range(1, 40))
+    calibrator.compare(0, weighed[-1].plan, ids, model)
+    rest()
+    highest = bytes([max(studied[0].widths)]) * len(weighed[-1].plan)
+    calibrator.compare(0, highest, ids, model)
+    rest()
+    told, same = compared
+    assert len(told.reference) == len(told.chosen) == len(told.chosen_pieces) == len(ids) - 1
+    assert told.reference == same.reference == same.chosen and len(troubles) == 1
