@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -21,6 +22,7 @@ from views.plan_model import Draft
 if TYPE_CHECKING:
     from app.window import Window
 
+PAUSE_S = 2.0  # of quiet after which the plan in force is measured
 KINDS = "Bitwidth plans (*.json)"
 TEXTS = "Texts (*.txt *.md *.py *.gz);;All files (*)"
 
@@ -47,6 +49,8 @@ class Planning(QObject):
         ):  # fmt: skip
             told.connect(hear)
         calibrator.changed.connect(lambda: self.plans.hear_state(calibrator.busy, calibrator.held))
+        self._free_since = 0.0  # ``time.monotonic`` since which neither the model nor the calibrator has worked; 0 while one does
+        self._metered = b""
         listed = [Path(text) for text in window.preferences.get("calibration_texts").split("\n") if text]
         self.plans.hear_texts(tuple(path for path in listed if path.is_file()) or (sample_text_path(),))
 
@@ -56,6 +60,17 @@ class Planning(QObject):
         self.plans.hear_model(shown.model, shown.wanted().tobytes())
         if former is not None and self._window.is_live and self.plans.subject not in (None, former):
             self._window.calibrator.forget()  # it knows the former model
+
+    def meter(self) -> None:
+        """In a pause of the model, have the plan in force measured, once, where a text was studied. Called by the window's timer."""
+        window, plans = self._window, self.plans
+        busy = window.live.state not in ("idle", "paused") or window.calibrator.busy or not window.is_live
+        self._free_since = 0.0 if busy else self._free_since or monotonic()
+        if busy or monotonic() - self._free_since < PAUSE_S or plans.known.studied is None:
+            return
+        if plans.in_force not in (self._metered, *plans.known.weighed):
+            self._metered = plans.in_force
+            window.calibrator.weigh(plans.in_force)
 
     def open(self, path: Path) -> None:
         """Edit the plan in a file; one that does not fit leaves the draft and says why."""

@@ -131,6 +131,7 @@ class Window(QMainWindow):
         """Thirty times a second: take in what is new, repaint what shows it."""
         self.live.drain()
         self.calibrator.drain()
+        self.planning.meter()
         self.pulse.beat()
         if self.pulse.beats % 8 == 0:
             self.status.show_recording(self.shown)

@@ -63,8 +63,11 @@ class Header(QWidget):
             "Estimate every expert's importance and measure the plans of the curve. At low priority, held while the model runs"
         )  # fmt: skip
         told = words.under_way(plans.progress, plans.held) if plans.busy else ""
+        if plans.known.studied is not None and not plans.busy:
+            told = words.in_force(plans.known.weighed.get(plans.in_force))
         self.state.setText(told)
-        self.state.setToolTip(told)
+        self.state.setToolTip(f"{told}\nOf the plan in force against the highest width: KL in nats a token, rise of perplexity. "
+                              "Measured at low priority while the model rests")  # fmt: skip
 
     @Slot()
     def _pressed(self) -> None:

@@ -62,6 +62,13 @@ def studied(told: Studied) -> str:
             f"perplexity at 16 bits {told.perplexity:.2f}")  # fmt: skip
 
 
+def in_force(measured: Weighed | None) -> str:
+    """The fidelity of the plan that the model runs with."""
+    if measured is None:
+        return "in force: fidelity is measured in the next pause"
+    return f"in force: KL {measured.kl:.4f}, {share(measured.loss)}"
+
+
 def under_way(progress: Progress | None, held: bool) -> str:
     if held:
         return "held while the model runs"

@@ -14,6 +14,7 @@ from app.live import Live
 from app.preferences import Preferences
 from app.window import Window
 from tests.factory import make_recording
+from tests.views.test_bitwidth import studied
 from views.plan_model import Draft
 
 
@@ -100,3 +101,25 @@ def test_texts_are_remembered_as_long_as_they_are_there(window: Window, tmp_path
     qtbot.addWidget(again)
     assert again.tuning.plans.texts == (tmp_path / "a.txt",)
     again.close()
+
+
+def test_the_plan_in_force_is_measured_once_in_a_pause(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans, asked, now = window.tuning.plans, list[bytes](), [100.0]
+    monkeypatch.setattr(window.calibrator, "weigh", lambda plan, method="hand": asked.append(plan))
+    monkeypatch.setattr(planning, "monotonic", lambda: now[0])
+    window.timer.stop()
+
+    def wait(seconds: float) -> int:
+        window.planning.meter()
+        now[0] += seconds
+        window.planning.meter()
+        return len(asked)
+
+    window.live.state = "idle"
+    assert wait(10) == 0  # no text was chosen
+    plans.hear_studied(studied(window.live.recording.model))
+    window.live.state = "running"
+    assert wait(10) == 0
+    window.live.state = "paused"
+    assert wait(planning.PAUSE_S / 2) == 0 and wait(planning.PAUSE_S) == 1 and wait(10) == 1
+    assert asked == [plans.in_force]
