@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PySide6.QtCore import QEvent
+from PySide6.QtWidgets import QApplication
 
 from app import planning
 from app.live import Live
@@ -25,10 +27,16 @@ def window(qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
     live = Live()
     live.recording = make_recording()
     window = Window(live, Preferences(tmp_path / "window.json"))
-    qtbot.addWidget(window)
     window.planning.follow()
     yield window
+    gone(window)
+
+
+def gone(window: Window) -> None:
+    """Close and delete it now: every new style sheet is applied to all widgets that live."""
     window.close()
+    window.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 def test_edits_are_undone_one_by_one_and_a_dragged_tolerance_at_once(window: Window) -> None:
@@ -90,7 +98,7 @@ def test_a_folder_that_cannot_be_written_costs_a_line(window: Window, tmp_path: 
     assert window.banners.text("plan") and window.live.wanted["plan"] == ""
 
 
-def test_texts_are_remembered_as_long_as_they_are_there(window: Window, tmp_path: Path, qtbot) -> None:
+def test_texts_are_remembered_as_long_as_they_are_there(window: Window, tmp_path: Path) -> None:
     assert [path.name for path in window.tuning.plans.texts] == ["sources.txt.gz"]
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("text")
@@ -98,9 +106,8 @@ def test_texts_are_remembered_as_long_as_they_are_there(window: Window, tmp_path
     window.preferences.save()
     (tmp_path / "b.txt").unlink()
     again = Window(Live(), Preferences(tmp_path / "window.json"))
-    qtbot.addWidget(again)
     assert again.tuning.plans.texts == (tmp_path / "a.txt",)
-    again.close()
+    gone(again)
 
 
 def test_the_plan_in_force_is_measured_once_in_a_pause(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
