@@ -51,14 +51,17 @@ class Planning(QObject):
         calibrator.changed.connect(lambda: self.plans.hear_state(calibrator.busy, calibrator.held))
         self._free_since = 0.0  # ``time.monotonic`` since which neither the model nor the calibrator has worked; 0 while one does
         self._metered = b""
+        self._model = ""  # hash of the one that the engine has loaded
         listed = [Path(text) for text in window.preferences.get("calibration_texts").split("\n") if text]
         self.plans.hear_texts(tuple(path for path in listed if path.is_file()) or (sample_text_path(),))
 
     def follow(self) -> None:
         """Tell the plan model which model is shown, and the bits that are in force."""
-        shown, former = self._window.shown, self.plans.subject
+        shown = self._window.shown
         self.plans.hear_model(shown.model, shown.wanted().tobytes())
-        if former is not None and self._window.is_live and self.plans.subject not in (None, former):
+        model = self._window.live.info.model_hash if self._window.live.info else ""
+        if model and model != self._model:
+            self._model = model
             self._window.calibrator.forget()  # it knows the former model
 
     def meter(self) -> None:

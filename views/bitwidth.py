@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from PySide6.QtCore import Qt, QTimer, Slot
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtGui import QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QBoxLayout, QLabel, QLayout, QStackedLayout, QVBoxLayout, QWidget
 
 from engine.bitwidth.messages import Setup
@@ -50,10 +50,11 @@ class BitwidthPanel(Panel):
         self._asker = Asker(self.recording)
         self._importance = np.empty(0)
         self._curve: tuple[tuple[object, ...], list[tuple[int, float]]] = ((), [])
+        self._drawn: tuple[object, ...] = ()
         self._news = Throttle(33, self)
         self._settled = QTimer(self, interval=SETTLE, singleShot=True)
         self.build()
-        self.plans.changed.connect(lambda: self._news.offer(True))
+        self.plans.changed.connect(self._note_plans)
         self._news.ready.connect(self._draw)
         self.speed.told.connect(self._draw)
         self._settled.timeout.connect(self._predict)
@@ -112,12 +113,21 @@ class BitwidthPanel(Panel):
     # --- Panel ---------------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
+        self._drawn = ()
         self.speed.forget()
         self._asker = Asker(self.recording)
 
     def refresh(self) -> None:
-        self._draw()
+        """Of the recording's news only its beginnings and ends show here."""
+        state = (self.recording.state, len(self.recording.requests), len(self.recording.finished), len(self.recording.changes))
+        if state != self._drawn:
+            self._drawn = state
+            self._draw()
         self._settled.start()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        self._drawn = ()
+        super().showEvent(event)
 
     def restyle(self, theme: Theme) -> None:
         self.theme = theme
@@ -221,6 +231,11 @@ class BitwidthPanel(Panel):
         picked = self.selection.picked
         pinned = (picked.layer, picked.expert) if picked.layer is not None and picked.expert is not None else None
         self.grids.point_at(pinned, self.selection.hover_expert)
+
+    @Slot()
+    def _note_plans(self) -> None:
+        if self.isVisible():
+            self._news.offer(True)
 
     @Slot()
     def _tell_spot(self) -> None:

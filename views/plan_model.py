@@ -61,6 +61,8 @@ class PlanModel(QObject):
         self.trouble = ""
         self.selected = np.zeros(0, bool)  # [N]
         self._model = ""
+        self._sought = 0.0  # the tolerance of the last Find
+        self._of: Subject | None = None  # what ``known`` is of
 
     # --- the plan ------------------------------------------------------------------------------------------------------
 
@@ -145,13 +147,13 @@ class PlanModel(QObject):
         if self.objective == "speed" and self.setup is None:
             self._tell("A plan is fast under a budget and on a device: run a prompt first, so that both are known")
             return
-        self.draft = replace(self.draft, tolerance=tolerance)
+        self._sought = tolerance
         self._begin(Find(tolerance, self.objective, method, self.setup if self.objective == "speed" else None))
 
     def weigh(self) -> None:
-        """Ask what the draft loses."""
+        """Ask what the draft loses; one made for a tolerance is the fast estimate's."""
         if self.known.studied is not None and self.measured is None:
-            self._begin(Weigh(self.draft.plan))
+            self._begin(Weigh(self.draft.plan, "hand" if self.draft.tolerance is None else "fast"))
 
     def cancel(self) -> None:
         self.wished.emit(Stop())
@@ -159,12 +161,14 @@ class PlanModel(QObject):
     # --- what the application says -------------------------------------------------------------------------------------
 
     def hear_model(self, model: ModelInfo | None, wanted: bytes) -> None:
-        """Another model, or another plan in force (empty where nothing is loaded). The draft follows while it is the same as that."""
+        """Another model, or another plan in force (empty where nothing is loaded). The draft follows while it is the same as that; what
+        is known stays while a model is loaded again."""
         subject = Subject(model.name, model.model_hash, model.quantizer, model.layers, model.experts, model.record_bytes) if model else None
         if (subject, wanted) == (self.subject, self.in_force):
             return
-        if subject is None or self.subject is None or subject != self.subject:
-            self.known, self.trouble, self.progress = Known(), "", None
+        if subject is not None and subject != self._of:
+            self._of, self.known, self.trouble, self.progress = subject, Known(), "", None
+        if subject is None or subject != self.subject:
             self.draft, self.selected = Draft(wanted, "in force"), np.zeros(len(wanted), bool)
         elif not self.dirty:
             self.draft = Draft(wanted, "in force")
@@ -191,8 +195,7 @@ class PlanModel(QObject):
         every = {**self.known.weighed, weighed.plan: weighed}
         self.known = Known(studied, every, Outlook.of(studied, every.values()))
         if weighed.delivered and weighed.plan != self.draft.plan:
-            tolerance = self.draft.tolerance
-            self.propose(Draft(weighed.plan, f"tolerance {tolerance:.2%}, measured" if tolerance else "found", tolerance))
+            self.propose(Draft(weighed.plan, f"tolerance {self._sought:.2%}, measured", self._sought))
         self.changed.emit()
 
     def hear_progress(self, progress: Progress | None) -> None:

@@ -200,3 +200,36 @@ def test_it_is_drawn_in_both_themes_and_with_many_experts(qtbot) -> None:
     panel.show()
     panel.restyle(DARK)
     assert panel.grids.canvases[0].shape == panel.grids.canvases[1].shape == (48, 128)
+
+
+def test_a_draft_for_a_tolerance_is_weighed_as_the_estimates_and_a_painted_one_by_hand(panel: BitwidthPanel) -> None:
+    plans, wished = panel.plans, []
+    plans.wished.connect(wished.append)
+    plans.tolerate(0.03)
+    plans.weigh()
+    plans.select(np.arange(128) == 5)
+    plans.paint(16)
+    plans.weigh()
+    assert [(one.method, one.plan == plans.draft.plan) for one in wished] == [("fast", False), ("hand", True)]
+    plans.find(0.04)  # does not make the painted plan one for a tolerance
+    assert plans.draft.tolerance is None
+
+
+def test_what_is_known_stays_while_the_model_is_loaded_again(panel: BitwidthPanel) -> None:
+    plans, model = panel.plans, panel.recording.model
+    plans.hear_model(None, b"")
+    plans.hear_model(model, bytes([4]) * 128)
+    assert plans.known.studied is not None and plans.draft.plan == plans.in_force == bytes([4]) * 128
+
+
+def test_tokens_as_such_draw_nothing_anew(panel: BitwidthPanel, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel.tick(force=True)
+    drawn: list[bool] = []
+    monkeypatch.setattr(panel, "_draw", lambda: drawn.append(True))
+    panel.recording.revision += 1
+    panel.tick(force=True)
+    assert not drawn
+    panel.recording.state = "paused"
+    panel.recording.revision += 1
+    panel.tick(force=True)
+    assert drawn
