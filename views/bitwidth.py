@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PySide6.QtCore import Qt, QTimer, Slot
+from PySide6.QtCore import QTimer, Slot
 from PySide6.QtGui import QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QBoxLayout, QLabel, QLayout, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QLabel, QLayout, QVBoxLayout, QWidget
 
 from engine.bitwidth.messages import Setup
 from engine.events import WIDTHS
 from views import plan_choices as choices
 from views import plan_words as words
 from views.fonts import smaller
-from views.panel import Panel
+from views.panel import Panel, pages
 from views.pareto_plot import TOLERANCES, ParetoPlot, Spot
 from views.plan_controls import Brush, Header, ToleranceRow
 from views.plan_grids import PlanGrids
@@ -99,13 +99,8 @@ class BitwidthPanel(Panel):
         column.addWidget(self.note)
         column.addWidget(self.brush)
         full.setLayout(column)
-        empty = QLabel("Load a model to see what its experts may lose, and to give each its own bits.")
-        empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        empty.setWordWrap(True)
-        empty.setMargin(16)
-        self._pages = QStackedLayout(self)
-        self._pages.addWidget(empty)
-        self._pages.addWidget(full)
+        hint = QLabel("Load a model to see what its experts may lose, and to give each its own bits.")
+        self._pages = pages(self, hint, full)
         self._pages.setSizeConstraint(QLayout.SizeConstraint.SetNoConstraint)  # what is in it shall not make the window grow
         self.setMinimumSize(220, 160)
         self.restyle(self.theme)

@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QScrollArea,
     QSizePolicy,
-    QStackedLayout,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -29,6 +28,7 @@ from views.inspector_key import keys_of_bits, keys_of_expert, keys_of_outcomes
 from views.inspector_reasons import why
 from views.inspector_tables import EventsModel, PathDelegate, PathModel, plain_table, style_headers
 from views.key_legend import KeyLegend
+from views.panel import pages
 from views.segments import Segments
 from views.selection import Selection
 from views.shares import SharesBar
@@ -101,18 +101,13 @@ class InspectorPanel(TimePanel):
         column.addWidget(self.event_table, 1)
         column.addWidget(self.path_table, 1)
         self._hint = QLabel(HINT, self)
-        self._hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._hint.setWordWrap(True)
-        self._hint.setMargin(16)
         self.area = QScrollArea(self)  # so that the panel can be made low
         self.area.setWidgetResizable(True)
         self.area.setFrameShape(QFrame.Shape.NoFrame)
         self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.area.setWidget(body)
-        self._pages = QStackedLayout(self)
-        self._pages.addWidget(self._hint)
-        self._pages.addWidget(self.area)
+        self._pages = pages(self, self._hint, self.area)
 
     def _build_tables(self) -> None:
         events, path = self.event_table, self.path_table

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QLabel, QStackedLayout, QWidget
 
 from engine.recording.recording import Recording
 from views.selection import Selection
 from views.theme import Theme
 from views.tuning_model import TuningModel
+
+
+def pages(panel: QWidget, hint: QLabel, full: QWidget) -> QStackedLayout:
+    """A panel of two pages: the ``hint`` what to do, centred, as long as there is nothing to show, and then the ``full`` one."""
+    hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
+    hint.setWordWrap(True)
+    hint.setMargin(16)
+    layout = QStackedLayout(panel)
+    layout.addWidget(hint)
+    layout.addWidget(full)
+    return layout
 
 
 class Panel(QWidget):

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPen
+from PySide6.QtCore import QPointF, Qt, Signal
+from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent
 from PySide6.QtWidgets import QWidget
 
 from views.fonts import smaller
-from views.theme import Theme
+from views.point_plot import PointPlot
 
 SYMBOLS = {"uniform": "s", "fast": "o", "paper": "t1", "hand": "d"}
 """Of each method; colours tell no more than these shapes do."""
@@ -64,7 +64,7 @@ def bent(value: float, bend: float) -> float:
     return math.asinh(value / bend)
 
 
-class ParetoPlot(pg.PlotWidget):
+class ParetoPlot(PointPlot):
     """A click takes the plan of the nearest mark; dragging the line asks for another tolerance. Keys: arrows walk along the marks, Enter
     takes, + and − move the tolerance."""
 
@@ -74,30 +74,20 @@ class ParetoPlot(pg.PlotWidget):
 
     def __init__(self, parent: QWidget) -> None:
         self._axis = _Axis("left")
-        super().__init__(parent, axisItems={"left": self._axis})
+        super().__init__(parent, self._axis, 46)
         self.spot: Spot | None = None
         self.tolerance: float | None = None
         self._spots: list[Spot] = []
         self._draft: tuple[int, float] | None = None
         self._held = False
         plot = self.getPlotItem()
-        plot.setMenuEnabled(False)
-        plot.setMouseEnabled(False, False)
-        plot.hideButtons()
-        plot.showGrid(x=False, y=True, alpha=0.25)
-        plot.getAxis("left").setWidth(46)
         self._bars, self._curve = pg.ErrorBarItem(), pg.PlotCurveItem()
         self._marks, self._ring, self._now = pg.ScatterPlotItem(), pg.ScatterPlotItem(size=15), pg.ScatterPlotItem(size=13, symbol="x")
         self._line = pg.InfiniteLine(angle=0, label="", labelOpts={"position": 0.98, "anchors": [(1, 1), (1, 1)], "fill": None})
-        self._told = pg.TextItem()
         self._names: list[pg.TextItem] = []
-        for item in (self._curve, self._bars, self._line, self._marks, self._now, self._ring, self._told):
+        for item in (self._curve, self._bars, self._line, self._marks, self._now, self._ring, self.told):
             plot.addItem(item, ignoreBounds=True)
-        self._told.setZValue(10)
         self.setMinimumSize(140, 90)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setMouseTracking(True)
-        self.viewport().setMouseTracking(True)
 
     # --- what is drawn -------------------------------------------------------------------------------------------------
 
@@ -142,41 +132,13 @@ class ParetoPlot(pg.PlotWidget):
 
     def tell(self, text: str) -> None:
         """Write beside the chosen mark."""
-        self._told.setVisible(self.spot is not None)
-        if self.spot is None:
-            return
-        theme, box = self._theme, self.getPlotItem().getViewBox()
-        x, y = math.log2(self.spot.size), self._y(self.spot.value)
-        (left, right), (bottom, top) = self.getPlotItem().viewRange()
-        self._told.setText(text)
-        self._told.setColor(QColor(theme.text))
-        self._told.textItem.setFont(smaller(self.font()))
-        self._told.fill, self._told.border = pg.mkBrush(theme.raised), pg.mkPen(theme.border)
-        size = self._told.textItem.boundingRect()
-        # Losses fall with bytes: there is room above to the right, below to the left.
-        px = (x - left) / (right - left) * box.width()
-        py = (top - y) / (top - bottom) * box.height()
-        corner_x = px + 10 if px + 10 + size.width() < box.width() else px - 10 - size.width()
-        corner_y = py - size.height() if py > size.height() else py
-        corner_x, corner_y = max(0.0, corner_x), min(max(0.0, corner_y), box.height() - size.height())
-        self._told.setAnchor(((px - corner_x) / size.width(), (py - corner_y) / size.height()))
-        self._told.setPos(x, y)
-
-    def restyle(self, theme: Theme) -> None:
-        self._theme = theme
-        self.setBackground(theme.base)
-        for side in ("left", "bottom"):
-            axis = self.getPlotItem().getAxis(side)
-            axis.setPen(pg.mkPen(theme.border))
-            axis.setTextPen(pg.mkPen(theme.muted))
-            axis.setStyle(tickFont=smaller(self.font()))
-
-    def drawForeground(self, painter: QPainter, rect: QRectF) -> None:
-        super().drawForeground(painter, rect)
-        if self.hasFocus():
-            painter.resetTransform()
-            painter.setPen(QPen(QColor(self._theme.accent), 1))
-            painter.drawRect(self.viewport().rect().adjusted(0, 0, -1, -1))
+        self.told.setVisible(self.spot is not None)
+        if self.spot is not None:
+            # Losses fall with bytes: there is room above to the right, below to the left.
+            x, y = math.log2(self.spot.size), self._y(self.spot.value)
+            (left, right), _ = self.getPlotItem().viewRange()
+            turned = x > (left + right) / 2
+            self.place_told(text, x, y, left=turned, above=not turned)
 
     def _y(self, value: float) -> float:
         return bent(value, self._axis.bend)
@@ -219,6 +181,9 @@ class ParetoPlot(pg.PlotWidget):
         if spot != self.spot:
             self.spot = spot
             self.chosen.emit()
+
+    def let_go(self) -> None:
+        self.choose(None)
 
     def _nearest(self, place: QPointF) -> Spot | None:
         """The mark at a place of the viewport."""
@@ -274,15 +239,6 @@ class ParetoPlot(pg.PlotWidget):
     def leaveEvent(self, event: object) -> None:
         if not self.hasFocus():
             self.choose(None)
-
-    def focusInEvent(self, event: QFocusEvent) -> None:
-        super().focusInEvent(event)
-        self.viewport().update()
-
-    def focusOutEvent(self, event: QFocusEvent) -> None:
-        super().focusOutEvent(event)
-        self.choose(None)
-        self.viewport().update()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         key = event.key()

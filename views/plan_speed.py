@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PySide6.QtCore import QObject, QTimer, Signal, Slot
+from PySide6.QtCore import QObject, Signal
 
 from engine.errors import EngineError
 from engine.settings import parse_budget
 from engine.simulate.replay import Cell, Records, Replay
+from views.background import Background, Work
 from views.whatif_question import Question
 
 LOOK = 50  # ms between two looks at what is done
@@ -26,23 +26,16 @@ class Wish:
     eviction: str
 
 
-class PlanSpeed(QObject):
+class PlanSpeed(Background):
     """``ask`` lets go of what is under way. ``speeds``: tokens/s by plan of the newest wish, as far as they are known; ``told`` when there
     are more."""
 
     told = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(LOOK, parent)
         self.speeds: dict[bytes, float] = {}
         self._basis: tuple[object, ...] = ()
-        self._work: _Work | None = None
-        self._timer = QTimer(self, interval=LOOK)
-        self._timer.timeout.connect(self._look)
-
-    @property
-    def busy(self) -> bool:
-        return self._work is not None
 
     def ask(self, wish: Wish) -> None:
         """Replay under every plan that is not known yet for this session, budget and policy."""
@@ -52,35 +45,20 @@ class PlanSpeed(QObject):
             self._basis, self.speeds = basis, {}
         plans = [plan for plan in wish.plans if plan not in self.speeds]
         if plans:
-            self._work = _Work(wish, plans)
-            self._work.start()
-            self._timer.start()
-
-    def stop(self) -> None:
-        work, self._work = self._work, None
-        self._timer.stop()
-        if work is not None:
-            work.stop()
-            work.join()
+            self.begin(_Work(wish, plans))
 
     def forget(self) -> None:
         self.stop()
         self.speeds, self._basis = {}, ()
 
-    @Slot()
-    def _look(self) -> None:
-        work = self._work
-        if work is None:
-            return
-        over = not work.is_alive()
-        if len(work.found) > 0 and not work.found.keys() <= self.speeds.keys():
-            self.speeds.update(dict(work.found))
+    def look(self, work: _Work) -> None:
+        found = work.found
+        if not found.keys() <= self.speeds.keys():
+            self.speeds.update(found)
             self.told.emit()
-        if over:
-            self.stop()
 
 
-class _Work(threading.Thread):
+class _Work(Work):
     def __init__(self, wish: Wish, plans: list[bytes]) -> None:
         super().__init__(name="plan-speed", daemon=True)
         self._wish, self._plans = wish, plans

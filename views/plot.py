@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 from PySide6.QtCore import Qt, Slot
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QStackedLayout, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QToolButton, QVBoxLayout, QWidget
 
 from engine.events import Phase
 from engine.recording.recording import Recording
 from views.colors import mix
 from views.legend import Legend
+from views.panel import pages
 from views.plotaxes import AXIS
 from views.plotcanvas import Canvas, Row
 from views.plotitems import Band, Level, binned
@@ -56,12 +57,7 @@ class ChartPanel(TimePanel):
         self.body.addWidget(self.canvas, 1)
         full, self._empty = QWidget(), QLabel(self.hint)
         full.setLayout(self.body)
-        self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._empty.setWordWrap(True)
-        self._empty.setMargin(16)
-        self._pages = QStackedLayout(self)
-        self._pages.addWidget(self._empty)
-        self._pages.addWidget(full)
+        self._pages = pages(self, self._empty, full)
         self.build()
         self._style()
 

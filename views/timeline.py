@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from PySide6.QtCore import QPointF, QSize, Qt, Slot
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from engine.recording.overlap import Overlap
 from engine.recording.preloads import Preloads
 from engine.recording.recording import Recording
 from views.colors import mix, readable
+from views.panel import pages
 from views.plotitems import Band
 from views.selection import Selection
 from views.spancache import SpanCache
@@ -114,12 +115,7 @@ class TimelinePanel(TimePanel):
         body.addLayout(top)
         body.addWidget(self.canvas, 1)
         body.addLayout(foot)
-        self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._empty.setWordWrap(True)
-        self._empty.setMargin(16)
-        self._pages = QStackedLayout(self)
-        self._pages.addWidget(self._empty)
-        self._pages.addWidget(full)
+        self._pages = pages(self, self._empty, full)
         self.setFocusProxy(self.canvas)
 
     # --- TimePanel -----------------------------------------------------------------------------------------------------

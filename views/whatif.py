@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PySide6.QtCore import Qt, Slot
 from PySide6.QtGui import QHideEvent
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from engine.residency import DEFAULT, POLICIES
 from engine.settings import Value, parse_budget
@@ -13,7 +13,7 @@ from engine.simulate.replay import ORACLE
 from views import whatif_words as words
 from views.fonts import smaller
 from views.legend import Entry, Legend
-from views.panel import Panel
+from views.panel import Panel, pages
 from views.segments import Segments
 from views.theme import Theme
 from views.timeaxis import rows_within
@@ -81,13 +81,8 @@ class WhatIfPanel(Panel):
         body.addWidget(self.note)
         body.addLayout(foot)
         full.setLayout(body)
-        empty = QLabel("Run a prompt: once it is done, what other budgets and policies would have made of it appears here.")
-        empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        empty.setWordWrap(True)
-        empty.setMargin(16)
-        self._pages = QStackedLayout(self)
-        self._pages.addWidget(empty)
-        self._pages.addWidget(full)
+        hint = QLabel("Run a prompt: once it is done, what other budgets and policies would have made of it appears here.")
+        self._pages = pages(self, hint, full)
         for before, after in ((self.plot, self.choice), (self.choice, self.button)):
             self.setTabOrder(before, after)
         self._show_button()

@@ -5,17 +5,17 @@ T decoded tokens.
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
-from PySide6.QtCore import QObject, QTimer, Signal, Slot
+from PySide6.QtCore import QObject, Signal
 
 from engine.errors import Cancelled
 from engine.residency import DEFAULT
 from engine.simulate.replay import ORACLE, Cell, Replay, Replayed
+from views.background import Background, Work
 from views.whatif_question import Question
 
 POLICIES = (DEFAULT, "lru", "edgemoe", ORACLE)
@@ -61,7 +61,7 @@ class Progress:
     tokens: int
 
 
-class WhatIf(QObject):
+class WhatIf(Background):
     """``ask`` starts replays and lets older ones go; ``answered`` tells what is new, ``progressed`` how far they are, five times a second
     at most; ``ended``: no more comes.
 
@@ -73,46 +73,25 @@ class WhatIf(QObject):
     ended = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._work: _Work | None = None
+        super().__init__(LOOK, parent)
         self._kept = _Kept()
         self._told: Answer | None = None
-        self._timer = QTimer(self, interval=LOOK)
-        self._timer.timeout.connect(self._look)
-
-    @property
-    def busy(self) -> bool:
-        return self._work is not None
 
     def ask(self, question: Question, hurried: bool) -> None:
         """Replay in the background; ``hurried``: a sample first, where all takes long."""
         self.stop()
+        self._told = None
         self._kept.hold(question)
-        self._work = _Work(question, hurried, self._kept)
-        self._work.start()
-        self._timer.start()
+        self.begin(_Work(question, hurried, self._kept))
 
-    def stop(self) -> None:
-        """Let what is under way go, and wait until it has."""
-        work, self._work, self._told = self._work, None, None
-        self._timer.stop()
-        if work is not None:
-            work.stop()
-            work.join()
-
-    @Slot()
-    def _look(self) -> None:
-        work = self._work
-        if work is None:
-            return
-        over = not work.is_alive()
+    def look(self, work: _Work) -> None:
         if work.answer is not None and work.answer is not self._told:
             self._told = work.answer
             self.answered.emit(work.answer)
         self.progressed.emit(work.progress())
-        if over and work is self._work:
-            self.stop()
-            self.ended.emit()
+
+    def over(self) -> None:
+        self.ended.emit()
 
 
 class _Kept:
@@ -131,7 +110,7 @@ class _Kept:
         return self._told.setdefault(question.basis, {})
 
 
-class _Work(threading.Thread):
+class _Work(Work):
     """What matters comes first: the budget in force, then few over the whole range, then those between; each with all policies."""
 
     def __init__(self, question: Question, hurried: bool, kept: _Kept) -> None:

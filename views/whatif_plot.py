@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QFocusEvent, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPen
+from PySide6.QtCore import QPointF, Qt, Signal
+from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent
 from PySide6.QtWidgets import QWidget
 
 from engine.residency import DEFAULT
 from engine.simulate.replay import ORACLE
 from views.fonts import smaller
+from views.point_plot import PointPlot
 from views.theme import Theme
 
 ROLES = {DEFAULT: "hit", "lru": "capacity", "edgemoe": "router", ORACLE: "text"}
 STYLES = {DEFAULT: Qt.PenStyle.SolidLine, "lru": Qt.PenStyle.DashLine, "edgemoe": Qt.PenStyle.DotLine, ORACLE: Qt.PenStyle.DashDotLine}
 HEADROOM = 1.18  # times the highest value: what the axis reaches to
-BESIDE = 10  # px from a point to what is told of it
 SHARES = (6.25, 12.5, 25, 50, 100)  # percent that the axis names
 
 
@@ -48,7 +48,7 @@ class _ValueAxis(pg.AxisItem):
         return [f"{value:g}{self.unit}" for value in values]
 
 
-class BudgetPlot(pg.PlotWidget):
+class BudgetPlot(PointPlot):
     """Pointing chooses the replay nearest to the pointer; so do the arrow keys. A click or Enter takes it, Esc lets go."""
 
     chosen = Signal()  # ``point`` is another
@@ -56,7 +56,7 @@ class BudgetPlot(pg.PlotWidget):
 
     def __init__(self, parent: QWidget) -> None:
         self._axis = _ValueAxis("left")
-        super().__init__(parent, axisItems={"left": self._axis})
+        super().__init__(parent, self._axis, 50)
         self.point: Point | None = None
         self.home = Point(DEFAULT, 0)  # where keys begin: what is in force
         self.usable = True  # a click takes what it points at
@@ -64,26 +64,16 @@ class BudgetPlot(pg.PlotWidget):
         self._top = 1.0
         self._by_key = False
         plot = self.getPlotItem()
-        plot.setMenuEnabled(False)
-        plot.setMouseEnabled(False, False)
-        plot.hideButtons()
-        plot.showGrid(x=False, y=True, alpha=0.25)
-        plot.getAxis("left").setWidth(50)
         self._items = {policy: plot.plot([], []) for policy in ROLES}
         self._dots = {policy: pg.ScatterPlotItem(size=4, pen=None) for policy in ROLES}
         self._marks = [pg.InfiniteLine(angle=90, label="", labelOpts={"anchors": [(0, 0.5), (0, 0.5)], "fill": None}) for _ in range(3)]
         self._cross, self._ring = pg.InfiniteLine(angle=90), pg.ScatterPlotItem(size=11)
-        self._told = pg.TextItem()
         for dots in self._dots.values():
             plot.addItem(dots)
-        for item in (*self._marks, self._cross, self._ring, self._told):
+        for item in (*self._marks, self._cross, self._ring, self.told):
             plot.addItem(item, ignoreBounds=True)
             item.hide()
-        self._told.setZValue(10)
         self.setMinimumHeight(72)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setMouseTracking(True)
-        self.viewport().setMouseTracking(True)
 
     # --- what is drawn -------------------------------------------------------------------------------------------------
 
@@ -131,43 +121,18 @@ class BudgetPlot(pg.PlotWidget):
     def tell(self, text: str) -> None:
         """Write beside the chosen point."""
         value = self._value(self.point) if self.point else None
-        for item in (self._cross, self._ring, self._told):
+        for item in (self._cross, self._ring, self.told):
             item.setVisible(value is not None)
         if self.point is None or value is None:
             return
         x, theme = float(np.log2(self.point.budget)), self._theme
-        (left, right), (_, top) = self.getPlotItem().viewRange()
-        wide, high = self.getPlotItem().getViewBox().width(), self.getPlotItem().getViewBox().height()
         self._cross.setPos(x)
         self._cross.setPen(pg.mkPen(theme.accent, width=1))
         self._ring.setData([x], [value], pen=pg.mkPen(theme.accent, width=2), brush=pg.mkBrush(theme.base))
-        self._told.setText(text)
-        self._told.setColor(QColor(theme.text))
-        self._told.textItem.setFont(smaller(self.font()))
-        self._told.fill, self._told.border = pg.mkBrush(theme.raised), pg.mkPen(theme.border)
         # Curves rise: there is room above them to the left, below them to the right.
-        turned, box = x > (left + right) / 2, self._told.textItem.boundingRect()
-        at = QPointF(wide * (x - left) / (right - left), high * (1 - value / top))
-        corner = QPointF(at.x() - box.width() - BESIDE if turned else at.x() + BESIDE, at.y() - box.height() if turned else at.y())
-        corner = QPointF(min(max(0.0, corner.x()), wide - box.width()), min(max(0.0, corner.y()), high - box.height()))
-        self._told.setAnchor(((at.x() - corner.x()) / box.width(), (at.y() - corner.y()) / box.height()))
-        self._told.setPos(x, value)
-
-    def restyle(self, theme: Theme) -> None:
-        self._theme = theme
-        self.setBackground(theme.base)
-        for side in ("left", "bottom"):
-            axis = self.getPlotItem().getAxis(side)
-            axis.setPen(pg.mkPen(theme.border))
-            axis.setTextPen(pg.mkPen(theme.muted))
-            axis.setStyle(tickFont=smaller(self.font()))
-
-    def drawForeground(self, painter: QPainter, rect: QRectF) -> None:
-        super().drawForeground(painter, rect)
-        if self.hasFocus():
-            painter.resetTransform()
-            painter.setPen(QPen(QColor(self._theme.accent), 1))
-            painter.drawRect(self.viewport().rect().adjusted(0, 0, -1, -1))
+        (left, right), _ = self.getPlotItem().viewRange()
+        turned = x > (left + right) / 2
+        self.place_told(text, x, value, left=turned, above=turned)
 
     # --- the chosen point ----------------------------------------------------------------------------------------------
 
@@ -229,15 +194,6 @@ class BudgetPlot(pg.PlotWidget):
     def leaveEvent(self, event: object) -> None:
         if not self._by_key:
             self.let_go()
-
-    def focusInEvent(self, event: QFocusEvent) -> None:
-        super().focusInEvent(event)
-        self.viewport().update()
-
-    def focusOutEvent(self, event: QFocusEvent) -> None:
-        super().focusOutEvent(event)
-        self.let_go()
-        self.viewport().update()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         steps = {Qt.Key.Key_Left: (-1, 0), Qt.Key.Key_Right: (1, 0), Qt.Key.Key_Up: (0, -1), Qt.Key.Key_Down: (0, 1)}

@@ -128,7 +128,7 @@ def test_the_rarest_are_those_the_session_used_least(panel: BitwidthPanel) -> No
 def test_a_mark_is_taken_by_click_and_by_key(panel: BitwidthPanel) -> None:
     plot = panel.plot
     QTest.keyClick(plot, Qt.Key.Key_Left)
-    assert plot.spot is not None and panel.plot._told.isVisible() and "perplexity" in panel.plot._told.toPlainText()
+    assert plot.spot is not None and panel.plot.told.isVisible() and "perplexity" in panel.plot.told.toPlainText()
     QTest.keyClick(plot, Qt.Key.Key_Return)
     assert panel.plans.draft.plan == plot._spots[0].plan == bytes([2]) * 128
     QTest.keyClick(plot, Qt.Key.Key_Plus)

@@ -99,7 +99,7 @@ def test_pointing_reads_out_a_replay_and_says_what_a_click_does(answered) -> Non
     chosen = panel.plot.point
     assert chosen is not None and chosen.budget == point.budget
     curve = next(curve for curve in panel._answer.curves if curve.policy == chosen.policy)
-    assert f"{curve.hit_rates[0]:.1%} hits · {curve.tok_s[0]:.0f} t/s" in panel.plot._told.toPlainText()
+    assert f"{curve.hit_rates[0]:.1%} hits · {curve.tok_s[0]:.0f} t/s" in panel.plot.told.toPlainText()
     assert panel.legend.values["oracle"].startswith(f"{panel._answer.curves[-1].hit_rates[0]:.1%}")
     assert "Click or Enter: take budget" in panel.note.text()
     assert panel.plot.viewport().cursor().shape() == Qt.CursorShape.PointingHandCursor
@@ -115,7 +115,7 @@ def test_what_is_told_beside_a_point_stays_within_the_axes(answered) -> None:
     for curve in panel._answer.curves:
         for budget in curve.budgets:
             panel.plot.choose(Point(curve.policy, budget))
-            told = panel.plot._told.textItem.sceneBoundingRect()
+            told = panel.plot.told.textItem.sceneBoundingRect()
             axes = panel.plot.getPlotItem().getViewBox().sceneBoundingRect()
             assert axes.adjusted(-2, -2, 2, 2).contains(told), (curve.policy, budget, told, axes)
 
