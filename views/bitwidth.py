@@ -133,6 +133,7 @@ class BitwidthPanel(Panel):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
+        self._note_plans()  # what fits into a cell, and below the axis, follows the size
         narrow = self.width() < NARROW
         for words_beside in (*self.grids.titles, *self.grids.legends, self.legend):
             words_beside.setVisible(self.height() >= LOW)

@@ -21,6 +21,7 @@ NAMES = {"uniform": "one width", "fast": "fast estimate", "paper": "paper's two 
 TOLERANCES = (0.0005, 0.3)
 """Least and most that can be asked for."""
 GRIP = 6  # px beside the line of the tolerance within which it is taken
+LABEL = 48  # px that a size takes below the axis
 REACH = 14  # px from a mark within which it is meant
 TICKS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -155,10 +156,11 @@ class ParetoPlot(PointPlot):
         unit = 1e9 if max(sizes) >= 2e9 else 1e6
         steps = [step * 10.0**power for power in range(-1, 5) for step in (1, 1.5, 2, 3, 5, 7)]
         places = [(math.log2(step * unit), f"{step:g} {'GB' if unit == 1e9 else 'MB'}") for step in steps]
-        shown = [(x, text) for x, text in places if low <= x <= high]
-        wide = max(1.0, self.getPlotItem().getViewBox().width())
-        every = max(1, math.ceil(len(shown) * 44 / wide))
-        self.getPlotItem().getAxis("bottom").setTicks([shown[::every]])
+        apart, shown = LABEL * (high - low) / max(1.0, self.getPlotItem().getViewBox().width()), list[tuple[float, str]]()
+        for x, text in places:
+            if low <= x <= high and (not shown or x - shown[-1][0] >= apart):
+                shown.append((x, text))
+        self.getPlotItem().getAxis("bottom").setTicks([shown])
 
     def _name_uniform(self) -> None:
         """The bits beside each uniform width."""
