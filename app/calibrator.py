@@ -76,11 +76,11 @@ class Calibrator(QObject):
     ) -> None:  # fmt: skip
         self._ask(messages.Find(tolerance, objective, method, setup))
 
-    def compare(self, request: int, plan: bytes, token_ids: Sequence[int], model: Path) -> None:
-        """See ``messages.Compare``; a model that is not the studied one takes its place."""
-        if self._study is not None and self._study.model != str(model):
+    def compare(self, wish: messages.Compare) -> None:
+        """A model that is not the studied one takes its place."""
+        if self._study is not None and self._study.model != wish.model:
             self._study = None
-        self._ask(messages.Compare(request, plan, list(token_ids), str(model)))
+        self._ask(wish)
 
     def stop(self) -> None:
         """Give up what is under way and what waits; what was found out is kept."""

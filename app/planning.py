@@ -13,7 +13,7 @@ from PySide6.QtCore import QObject, Slot
 from PySide6.QtWidgets import QFileDialog
 
 from app.demo import sample_text_path
-from engine.bitwidth.messages import Find, Study, Weigh
+from engine.bitwidth.messages import Compare, Find, Study, Weigh
 from engine.bitwidth.plan import Plan
 from engine.errors import EngineError
 from engine.events import Stop
@@ -46,6 +46,7 @@ class Planning(QObject):
         for told, hear in (
             (calibrator.studied, self.plans.hear_studied), (calibrator.weighed, self.plans.hear_weighed),
             (calibrator.progressed, self.plans.hear_progress), (calibrator.troubled, self.plans.hear_trouble),
+            (calibrator.compared, self.plans.hear_compared),
         ):  # fmt: skip
             told.connect(hear)
         calibrator.changed.connect(lambda: self.plans.hear_state(calibrator.busy, calibrator.held))
@@ -95,7 +96,7 @@ class Planning(QObject):
             self._window.banners.say("plan", "info", f"Written: {path}")
 
     @Slot(object)
-    def _wish(self, command: Study | Weigh | Find | Stop) -> None:
+    def _wish(self, command: Study | Weigh | Find | Compare | Stop) -> None:
         """Pass a wish on to the calibrator."""
         calibrator = self._window.calibrator
         match command:
@@ -105,6 +106,8 @@ class Planning(QObject):
                 calibrator.weigh(command.plan, command.method)
             case Find():
                 calibrator.find(command.tolerance, command.objective, command.method, command.setup)
+            case Compare():
+                calibrator.compare(command)
             case Stop():
                 calibrator.stop()
 

@@ -149,7 +149,9 @@ class Calibrator:
         self._tell(made.bits, made.loss, delivered=True)
 
     def _compare(self, command: Compare) -> None:
-        skeleton = self._open(command.model) if command.model else self._studied().skeleton
+        skeleton = self._open(command.model)
+        if skeleton.store.model_hash != command.model_hash:
+            raise EngineError(f"{command.model} holds another model now than the one that wrote this text; open that one again to compare")
         from engine.bitwidth.comparison import compare, windows_of
         from engine.bitwidth.dense import DenseExperts
 

@@ -5,13 +5,14 @@ N = S · E experts, by number layer · E + expert. A plan is N bytes: a width ea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from PySide6.QtCore import QObject, Signal
 
-from engine.bitwidth.messages import Find, Setup, Stop, Studied, Study, Weigh, Weighed
+from engine.bitwidth.messages import Compare, Compared, Find, Setup, Stop, Studied, Study, Weigh, Weighed
 from engine.bitwidth.outlook import Outlook
 from engine.bitwidth.plan import Origin, Subject
 from engine.events import ModelInfo, Progress
@@ -38,13 +39,14 @@ class Known:
 
 
 class PlanModel(QObject):
-    """Views change the plan by ``propose`` and ask by ``study``, ``find`` and ``weigh``; the application answers through ``accept`` and
-    the methods that begin with ``hear``."""
+    """Views change the plan by ``propose`` and ask by ``study``, ``find``, ``weigh`` and ``compare``; the application answers through
+    ``accept`` and the methods that begin with ``hear``."""
 
     changed = Signal()  # anything below is different
     proposed = Signal(object)  # Draft: the application puts it on the undo stack
     wished = Signal(object)  # a command for the calibrator
     taken = Signal(object)  # Draft: run with it from the next load of each expert on
+    compared = Signal(object)  # Compared: the answer to a ``compare``
     asked_for = Signal(str)  # open, save or texts: the application shows the dialog
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -62,6 +64,7 @@ class PlanModel(QObject):
         self.selected = np.zeros(0, bool)  # [N]
         self._model = ""
         self._sought = 0.0  # the tolerance of the last Find
+        self._comparisons = 0  # asked for
         self._of: Subject | None = None  # what ``known`` is of
 
     # --- the plan ------------------------------------------------------------------------------------------------------
@@ -155,6 +158,14 @@ class PlanModel(QObject):
         if self.known.studied is not None and self.measured is None:
             self._begin(Weigh(self.draft.plan, "hand" if self.draft.tolerance is None else "fast"))
 
+    def compare(self, token_ids: Sequence[int]) -> int:
+        """Ask what the draft would have chosen in place of each of these tokens, and what the highest width; returns the answer's
+        ``request``."""
+        assert self.subject is not None
+        self._comparisons += 1
+        self._begin(Compare(self._comparisons, self.draft.plan, list(token_ids), self._model, self.subject.model_hash))
+        return self._comparisons
+
     def cancel(self) -> None:
         self.wished.emit(Stop())
 
@@ -198,6 +209,9 @@ class PlanModel(QObject):
             self.propose(Draft(weighed.plan, f"tolerance {self._sought:.2%}, measured", self._sought))
         self.changed.emit()
 
+    def hear_compared(self, compared: Compared) -> None:
+        self.compared.emit(compared)
+
     def hear_progress(self, progress: Progress | None) -> None:
         self.progress = progress
         self.changed.emit()
@@ -210,7 +224,7 @@ class PlanModel(QObject):
     def hear_trouble(self, line: str) -> None:
         self._tell(line)
 
-    def _begin(self, command: Study | Find | Weigh) -> None:
+    def _begin(self, command: Study | Find | Weigh | Compare) -> None:
         self.trouble, self.progress = "", None
         self.wished.emit(command)
         self.changed.emit()

@@ -9,13 +9,14 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QSplitter, QToolB
 from engine.recording.recording import Recording
 from profiles.prompts import load_prompts
 from views.expert_uses import ExpertUses
-from views.key_legend import KeyLegend
+from views.key_legend import SCALE, KeyLegend
 from views.panel import Panel
 from views.prompt_box import FEWEST, LINES, PromptBox
 from views.segments import Segments
 from views.selection import Selection
 from views.text_canvas import TextCanvas
-from views.text_status import counted, token_line, total_line
+from views.text_comparison import ComparisonBar
+from views.text_status import choice_line, counted, token_line, total_line
 from views.text_tints import MODES, Tints, palette
 from views.theme import Theme
 from views.throttle import Throttle
@@ -26,6 +27,7 @@ from views.units import format_duration
 HOVER_INTERVAL = 33  # ms: every other panel redraws when the mouse moves here
 EMPTY = "Run the prompt above (Ctrl+Return): its text appears here, token by token."
 MARGIN, SPACING = 6, 4  # px
+WIDEST = "0–000 misses"
 ROOM = 400  # px of height from which on the prompt shows more of itself
 
 
@@ -40,6 +42,8 @@ class TextPanel(Panel):
         ("← →", "Pin the token before, after"),
         ("Home, End", "Pin the first, the last token"),
         ("Esc", "Let go of the token"),
+        ("D", "Compare with the highest width: which tokens differ"),
+        ("N, Shift+N", "Pin the next, the former token that differs"),
         ("Ctrl+C", "Copy the request's text"),
     ]
     submitted = Signal(str)
@@ -66,7 +70,9 @@ class TextPanel(Panel):
         self.copy.setFixedWidth(24)
         self.copy.setAutoRaise(True)
         self.copy.setToolTip("Copy prompt and text of the request of the pinned token, else of the last (Ctrl+C)")
-        self.canvas = TextCanvas(self.theme, self.tints.steps, self._used, self._heading, self)
+        self.comparison = ComparisonBar(self.settings.plans, self.tints.fidelity, self)
+        self.comparison.hide()
+        self.canvas = TextCanvas(self.theme, self.tints.steps, self._used, self._differing, self._heading, self)
         self.canvas.message = EMPTY
         self.status = QLabel(self)
         self.status.setWordWrap(True)
@@ -80,6 +86,8 @@ class TextPanel(Panel):
         self.copy.clicked.connect(self.copy_request)
         self.canvas.pointed.connect(self._hover.offer)
         self.canvas.clicked.connect(self._pin)
+        self.comparison.found.connect(self._found)
+        self.comparison.stepping.connect(self._step)
         self._hover.ready.connect(self._tell_hover)
 
     def prompt(self) -> str:
@@ -91,6 +99,7 @@ class TextPanel(Panel):
     def reset(self) -> None:
         self.tints.show(self.recording)
         self.uses.clear()
+        self.comparison.reset()
         self._requests, self._note = 0, ""
         self.canvas.text.clear()
         self.canvas.follow()
@@ -103,11 +112,13 @@ class TextPanel(Panel):
             self.canvas.extend()
         self._point()
         self._describe()
+        self.comparison.show_request(self.recording, self._request_shown())
 
     def restyle(self, theme: Theme) -> None:
         self.theme = self.legend.theme = theme
         self.box.restyle(theme)
         self.modes.restyle(theme)
+        self.comparison.restyle(theme)
         self.copy.setIcon(copy_icon(theme.text))
         self.status.setStyleSheet(f"color: {theme.text}")
         self._tint()
@@ -185,6 +196,21 @@ class TextPanel(Panel):
         pinned = (picked.layer, picked.expert) if picked.layer is not None and picked.expert is not None else None
         return self.uses.rows(self.recording, self.selection.hover_expert or pinned, first, stop)
 
+    def _differing(self, first: int, stop: int) -> set[int]:
+        """Which of these rows are marked: those in place of which the plan would have chosen another."""
+        return self.tints.fidelity.differing(first, stop) if self.tints.mode == "fidelity" else set()
+
+    @Slot()
+    def _found(self) -> None:
+        self._tint()
+        self._describe()
+
+    @Slot(int)
+    def _step(self, step: int) -> None:
+        row = self.tints.fidelity.next(self.selection.picked.token, step)
+        if row is not None:
+            self.selection.pick(token=row)
+
     def keyPressEvent(self, event: QKeyEvent) -> None:
         rows, pinned = self.canvas.text.rows, self.selection.picked.token
         moves = {
@@ -195,6 +221,11 @@ class TextPanel(Panel):
             self.copy_request()
         elif event.key() in moves and rows:
             self.selection.pick(token=min(max(moves[Qt.Key(event.key())], 0), rows - 1))
+        elif event.key() == Qt.Key.Key_D and not event.modifiers():
+            self.modes.choose("fidelity")
+            self.comparison.compare_or_cancel()
+        elif event.key() == Qt.Key.Key_N and self.tints.mode == "fidelity":
+            self._step(-1 if event.modifiers() & Qt.KeyboardModifier.ShiftModifier else 1)
         elif event.key() == Qt.Key.Key_Escape and pinned is not None:
             self.selection.pick(token=None)
         else:
@@ -215,6 +246,7 @@ class TextPanel(Panel):
         self._note = ""
         self._point()
         self._describe()
+        self.comparison.show_request(self.recording, self._request_shown())
 
     @Slot()
     def _hovered(self) -> None:
@@ -225,6 +257,8 @@ class TextPanel(Panel):
     @Slot(str)
     def _mode_changed(self, mode: str) -> None:
         self.tints.mode = mode
+        self.comparison.setVisible(mode == "fidelity")
+        self.comparison.show_request(self.recording, self._request_shown())
         self._tint()
 
     def _tint(self) -> None:
@@ -233,13 +267,17 @@ class TextPanel(Panel):
         self._explain()
 
     def _explain(self) -> None:
-        """The legend beside the modes: all of it where there is room, else the scale alone, below them where even that is too wide."""
+        """The legend beside the modes: all of it where there is room, else the scale alone (with the corner, which nothing else explains),
+        below them where even that is too wide."""
         room = self.width() - self.modes.sizeHint().width() - self.copy.width() - 2 * MARGIN - 2 * SPACING
         keys = self.tints.legend(self.theme)
         self.legend.set_keys(keys)
-        if self.legend.sizeHint().width() > room:
-            self.legend.set_keys(keys[:1])
-        beside = self.legend.sizeHint().width() <= room + 4
+        needed = self.legend.sizeHint().width()
+        if self.tints.mode != "fidelity":
+            needed = SCALE + self.legend.fontMetrics().horizontalAdvance(WIDEST)  # of all scales: with each, the legend stays where it is
+            if self.legend.sizeHint().width() > room:
+                self.legend.set_keys(keys[:1])
+        beside = needed <= room + 4
         self._scales.setDirection(QBoxLayout.Direction.LeftToRight if beside else QBoxLayout.Direction.TopToBottom)
 
     def _describe(self) -> None:
@@ -247,7 +285,9 @@ class TextPanel(Panel):
         if self._note:
             self.status.setText(self._note)
         elif token is not None and token < self.canvas.text.rows:
-            self.status.setText(token_line(self.recording, token))
+            choices = self.tints.fidelity.choices(token) if self.tints.mode == "fidelity" else None
+            self.status.setText(choice_line(token, *choices, float(self.tints.fidelity.kl(token, token + 1)[0])) if choices else
+                                token_line(self.recording, token))  # fmt: skip
         else:
             self.status.setText(total_line(self.recording, self.canvas.text.rows))
 
@@ -268,6 +308,7 @@ class TextPanel(Panel):
         column.setContentsMargins(0, 2, 0, 0)
         column.setSpacing(5)
         column.addLayout(line)
+        column.addWidget(self.comparison)
         column.addWidget(self.canvas, 1)
         column.addWidget(self.status)
         self.splitter = QSplitter(Qt.Orientation.Vertical, self)

@@ -24,12 +24,13 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QSizePolicy, QToolButton, QWidget
 
 from views.text_layout import PROMPT, Box, Line, TextLayout
-from views.text_tints import PREFILL
+from views.text_tints import PREFILL, UNKNOWN
 from views.theme import Theme
 
 MARGIN = 8
 HANGING = 14.0  # px at the right, where a line's newline may stand
 GAP = 6  # px between lines, where the underlines are
+CORNER = 6  # px of the triangle on a token that is marked
 _KEPT = 20_000  # texts kept ready to be drawn
 _SCROLLING = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
 
@@ -40,17 +41,18 @@ class TextCanvas(QAbstractScrollArea):
     """Scrolls over ``text`` and follows its end until the user scrolls up.
 
     Asks for what it is about to paint, token rows from first to stop: ``steps`` their place in ``palette``, ``used`` those that the
-    expert shown has worked for; ``heading`` the words over a request.
+    expert shown has worked for; ``differing`` those to mark in the corner; ``heading`` the words over a request.
     """
 
     pointed = Signal(object)  # the row under the mouse, or None
     clicked = Signal(int)
 
     def __init__(
-        self, theme: Theme, steps: Callable[[int, int], list[int]], used: Rows, heading: Callable[[int], str], parent: QWidget | None = None
-    ) -> None:
+        self, theme: Theme, steps: Callable[[int, int], list[int]], used: Rows, differing: Rows, heading: Callable[[int], str],
+        parent: QWidget | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(parent)
-        self.theme, self._steps, self._used, self._heading = theme, steps, used, heading
+        self.theme, self._steps, self._used, self._differing, self._heading = theme, steps, used, differing, heading
         self.text = TextLayout(self._metrics().horizontalAdvance)
         self.palette_: list[QColor] = []
         self.message = ""
@@ -172,6 +174,7 @@ class TextCanvas(QAbstractScrollArea):
             if lines[index].request >= 0:
                 self._paint_heading(painter, index, lines[index])
             self._paint_boxes(painter, index, lines[index].boxes, steps, first, used)
+        self._paint_corners(painter, self._differing(first, stop))
         painter.setBrush(Qt.BrushStyle.NoBrush)
         for row, thick in ((self.pinned, 2), (self.hovered, 1)):
             if row is not None and first <= row < stop:
@@ -207,7 +210,7 @@ class TextCanvas(QAbstractScrollArea):
                 painter.setPen(muted)
                 painter.drawRect(x, top, width - 2, high - 1)
                 painter.setPen(ink)
-            else:
+            elif steps[row - first] != UNKNOWN:
                 painter.fillRect(x, top, max(1, width - 1), high, self.palette_[steps[row - first]])
             if row in self.marked:
                 painter.fillRect(x, top + high + 3, width, 2, accent)
@@ -216,6 +219,18 @@ class TextCanvas(QAbstractScrollArea):
                 painter.fillRect(x, top + high, width - 1, 2, self._dots)
             if box.text:
                 painter.drawStaticText(x, top + 1, self._static(box.text))
+
+    def _paint_corners(self, painter: QPainter, rows: Set[int]) -> None:
+        """A triangle in the upper right of each of these."""
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(self.theme.text))
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        for row in rows:
+            boxes = self.boxes_of(row)
+            if boxes:
+                right, top = boxes[0].right(), boxes[0].top() + 1
+                painter.drawPolygon([QPointF(right - CORNER, top), QPointF(right, top), QPointF(right, top + CORNER)])
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
 
     def _static(self, text: str) -> QStaticText:
         """A text laid out once: the same pieces come again and again."""

@@ -54,13 +54,14 @@ class Find(Message, frozen=True):
 class Compare(Message, frozen=True):
     """Hold a plan against the model at its highest width on these token ids. Answered by Compared.
 
-    ``model`` is opened where another is, or none; empty takes the one studied. No text is needed.
+    ``model`` is opened where another is, or none; it must be that of the hash. No text is needed. ``request`` tells answers apart.
     """
 
     request: int
     plan: bytes
     token_ids: list[int]
-    model: str = ""
+    model: str
+    model_hash: str
 
 
 # --- notices: calibrator to window ----------------------------------------------------------------------------------

@@ -109,11 +109,14 @@ def test_finds_plans_by_every_objective_and_compares_tokens(calibrator: Calibrat
         rest()
         assert weighed[-1].delivered and weighed[-1].loss_ci[1] <= 0.5 and len(troubles) == 1
     ids = list(range(1, 40))
-    calibrator.compare(0, weighed[-1].plan, ids, model)
+    calibrator.compare(messages.Compare(0, weighed[-1].plan, ids, str(model), studied[0].model_hash))
     rest()
     highest = bytes([max(studied[0].widths)]) * len(weighed[-1].plan)
-    calibrator.compare(0, highest, ids, model)
+    calibrator.compare(messages.Compare(1, highest, ids, str(model), studied[0].model_hash))
     rest()
     told, same = compared
     assert len(told.reference) == len(told.chosen) == len(told.chosen_pieces) == len(ids) - 1
     assert told.reference == same.reference == same.chosen and len(troubles) == 1
+    calibrator.compare(messages.Compare(2, highest, ids, str(model), "another"))
+    rest()
+    assert len(compared) == 2 and "another model" in troubles[-1]
