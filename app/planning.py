@@ -17,7 +17,7 @@ from engine.bitwidth.messages import Compare, Find, Study, Weigh
 from engine.bitwidth.plan import Plan
 from engine.errors import EngineError
 from engine.events import Stop
-from views.plan_model import Draft
+from views.plan_model import TOKENS, Draft
 
 if TYPE_CHECKING:
     from app.window import Window
@@ -42,6 +42,7 @@ class Planning(QObject):
         self.plans.taken.connect(self._take)
         self.plans.asked_for.connect(self._ask)
         self.plans.wished.connect(self._wish)
+        self.plans.preferred.connect(self._prefer)
         calibrator = window.calibrator
         for told, hear in (
             (calibrator.studied, self.plans.hear_studied), (calibrator.weighed, self.plans.hear_weighed),
@@ -53,6 +54,9 @@ class Planning(QObject):
         self._free_since = 0.0  # ``time.monotonic`` since which neither the model nor the calibrator has worked; 0 while one does
         self._metered = b""
         self._model = ""  # hash of the one that the engine has loaded
+        tokens, beside = window.preferences.get("calibration_tokens"), window.preferences.get("beside") == "yes"
+        self.plans.use_tokens(int(tokens) if tokens.isdecimal() else TOKENS)
+        self.plans.let_beside(beside)
         listed = [Path(text) for text in window.preferences.get("calibration_texts").split("\n") if text]
         self.plans.hear_texts(tuple(path for path in listed if path.is_file()) or (sample_text_path(),))
 
@@ -111,6 +115,13 @@ class Planning(QObject):
             case Stop():
                 calibrator.stop()
 
+    @Slot(str, str)
+    def _prefer(self, key: str, value: str) -> None:
+        """Remember it, and heed it."""
+        self._window.preferences.set(key, value)
+        if key == "beside":
+            self._window.calibrator.beside = bool(value)
+
     @Slot(object)
     def _propose(self, draft: Draft) -> None:
         if self._window.is_live:
@@ -159,6 +170,8 @@ class Planning(QObject):
             text, _ = QFileDialog.getSaveFileName(window, "Save this bitwidth plan", str(start), KINDS)
             if text:
                 self.save(Path(text if text.endswith(".json") else f"{text}.json"))
+        elif what == "sample":
+            self.use_texts((sample_text_path(),))
         elif what == "texts":
             texts, _ = QFileDialog.getOpenFileNames(window, "Texts to calibrate on", str(self.plans.texts[0].parent), TEXTS)
             if texts:
@@ -167,4 +180,5 @@ class Planning(QObject):
     def use_texts(self, texts: tuple[Path, ...]) -> None:
         """Calibrate on these from now on, also after a restart."""
         self.plans.hear_texts(texts)
-        self._window.preferences.set("calibration_texts", "\n".join(map(str, texts)))
+        own = texts == (sample_text_path(),)  # where that lies is no wish of the user
+        self._window.preferences.set("calibration_texts", "" if own else "\n".join(map(str, texts)))

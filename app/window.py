@@ -44,7 +44,6 @@ class Window(QMainWindow):
         super().__init__()
         self.live, self.preferences = live, preferences
         self.calibrator = Calibrator(live, parent=self)
-        self.calibrator.beside = preferences.get("beside") == "yes"
         self.theme = themes.choose(preferences.get("theme", themes.SYSTEM), QApplication.instance())
         self.selection, self.tuning = Selection(self), TuningModel(self)
         self._picked = self.selection.picked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from PySide6.QtCore import QSignalBlocker, Qt, QTimer, Signal, Slot
+from PySide6.QtGui import QActionGroup
 from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QMenu, QPushButton, QSizePolicy, QSlider, QToolButton, QWidget
 
 from engine.events import WIDTHS
@@ -12,7 +13,7 @@ from views import plan_words as words
 from views.colors import readable
 from views.fonts import smaller
 from views.pareto_plot import TOLERANCES
-from views.plan_model import PlanModel
+from views.plan_model import SIZES, PlanModel
 from views.segments import Segments
 from views.theme import Theme
 
@@ -37,7 +38,8 @@ class Header(QWidget):
         self._plans = plans
         self.text, self.go, self.state, self.measure = QToolButton(), QPushButton("Calibrate"), QLabel(), Segments(MEASURES)
         self.text.setToolTip("Texts to calibrate on: UTF-8, plain or .gz, form feeds part works. Every other work is for measuring.")
-        self.text.clicked.connect(lambda: self._plans.asked_for.emit("texts"))
+        self.text.setMenu(self._menu())
+        self.text.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.go.clicked.connect(self._pressed)
         self.state.setFont(smaller(self.font()))
         self.state.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -47,6 +49,27 @@ class Header(QWidget):
         row.addWidget(self.state, 1)
         row.addWidget(self.measure)
 
+    def _menu(self) -> QMenu:
+        """On what, on how much, and when."""
+        plans, menu, sizes = self._plans, QMenu(self), QActionGroup(self)
+        menu.setToolTipsVisible(True)
+        menu.addAction("Choose texts…", lambda: plans.asked_for.emit("texts"))
+        menu.addAction("This program's own sources", lambda: plans.asked_for.emit("sample"))
+        menu.addSeparator()
+        for tokens in SIZES:
+            action = sizes.addAction(f"{tokens:,} tokens")
+            action.setCheckable(True)
+            action.setToolTip("To learn from, and as many to measure on: more take longer and make the intervals narrower")
+            action.triggered.connect(lambda _=False, tokens=tokens: plans.use_tokens(tokens))
+            menu.addAction(action)
+        menu.addSeparator()
+        beside = menu.addAction("Measure also while the model runs")
+        beside.setCheckable(True)
+        beside.setToolTip("Else it is held meanwhile. It takes time from the model, which is marked on the time axes")
+        beside.toggled.connect(plans.let_beside)
+        self.sizes, self.beside = dict(zip(SIZES, sizes.actions(), strict=True)), beside
+        return menu
+
     def restyle(self, theme: Theme) -> None:
         self.measure.restyle(theme)
         self.state.setStyleSheet(f"color: {theme.muted}")
@@ -54,13 +77,16 @@ class Header(QWidget):
     def update_state(self) -> None:
         plans = self._plans
         names = [path.name for path in plans.texts]
+        self.sizes[plans.tokens].setChecked(True)
+        self.beside.setChecked(plans.beside)
         self.text.setText(f"Text: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}" if names else "Text…")
         self.go.setText("Cancel" if plans.busy else "Calibrate")
         self.go.setEnabled(plans.busy or (plans.subject is not None and bool(plans.texts) and plans.known.studied is None))
+        when = "also while the model runs" if plans.beside else "held while the model runs"
         self.go.setToolTip(
             "Stop measuring; what was found out is kept" if plans.busy else
             "This model is calibrated on these texts" if plans.known.studied else
-            "Estimate every expert's importance and measure the plans of the curve. At low priority, held while the model runs"
+            f"Estimate every expert's importance and measure the plans of the curve. At low priority, {when}"
         )  # fmt: skip
         told = words.under_way(plans.progress, plans.held) if plans.busy else ""
         if plans.known.studied is not None and not plans.busy:

@@ -18,6 +18,8 @@ from engine.bitwidth.plan import Origin, Subject
 from engine.events import ModelInfo, Progress
 
 TOKENS = 8_192
+SIZES = (2_048, 8_192, 32_768)
+"""Of tokens to learn from, and as many to verify on; the first is quick, the last has the narrowest intervals."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class PlanModel(QObject):
     wished = Signal(object)  # a command for the calibrator
     taken = Signal(object)  # Draft: run with it from the next load of each expert on
     compared = Signal(object)  # Compared: the answer to a ``compare``
-    asked_for = Signal(str)  # open, save or texts: the application shows the dialog
+    asked_for = Signal(str)  # open, save or texts: the application shows the dialog; sample: it takes its own text
+    preferred = Signal(str, str)  # a key and a value to remember
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -56,6 +59,8 @@ class PlanModel(QObject):
         self.in_force = b""
         self.known = Known()
         self.texts: tuple[Path, ...] = ()
+        self.tokens = TOKENS
+        self.beside = False  # measure also while the model runs
         self.objective = "storage"
         self.setup: Setup | None = None
         self.progress: Progress | None = None
@@ -143,7 +148,7 @@ class PlanModel(QObject):
     def study(self) -> None:
         """Ask for estimates, and measurements of the plans that make the curve."""
         if self._model and self.texts:
-            self._begin(Study(self._model, [str(path) for path in self.texts], TOKENS))
+            self._begin(Study(self._model, [str(path) for path in self.texts], self.tokens))
 
     def find(self, tolerance: float, method: str = "fast") -> None:
         """Ask for the plan that was measured to be within a tolerance."""
@@ -165,6 +170,20 @@ class PlanModel(QObject):
         self._comparisons += 1
         self._begin(Compare(self._comparisons, self.draft.plan, list(token_ids), self._model, self.subject.model_hash))
         return self._comparisons
+
+    def use_tokens(self, tokens: int) -> None:
+        """Calibrate on so many from now on; what was found out by others is let go, and comes back with their number."""
+        if tokens in SIZES and tokens != self.tokens:
+            self.tokens, self.known = tokens, Known()
+            self.preferred.emit("calibration_tokens", str(tokens))
+            self.changed.emit()
+
+    def let_beside(self, beside: bool) -> None:
+        """Whether to measure also while the model runs, which disturbs its figures and is marked on the time axes."""
+        if beside != self.beside:
+            self.beside = beside
+            self.preferred.emit("beside", "yes" if beside else "")
+            self.changed.emit()
 
     def cancel(self) -> None:
         self.wished.emit(Stop())

@@ -11,6 +11,7 @@ from engine.events import MISSES
 from engine.recording.recording import Recording
 from engine.recording.statistics import Statistics, summarize_passes, uses_of
 from views.panel import Panel
+from views.plan_words import in_force, interval
 from views.plotitems import binned
 from views.scope import Scope, prefill_row, scope_of
 from views.selection import Selection
@@ -30,6 +31,8 @@ HELP = {
     "stall": "Milliseconds per decode token in which the token loop waited for expert weights.",
     "resident": "Bytes of expert weights in memory, against the budget.",
     "bits": "Mean width of the experts used.",
+    "loss": "By how much the bitwidth plan in force raises perplexity over the highest width, as it was measured last on the text of the\n"
+            "Bitwidth panel: in the first pause of the model once that text was calibrated on.",
     "rss": "Resident memory of the engine process, as the system counts it.",
 }
 
@@ -51,6 +54,7 @@ class Readouts(Panel):
         self.restyle(theme)
         selection.changed.connect(self._note)
         selection.hovered.connect(self._note)
+        settings.plans.changed.connect(self._note)
 
     def build(self) -> None:
         theme = self.theme
@@ -64,6 +68,7 @@ class Readouts(Panel):
             "resident": Tile("Experts resident", "00.0", "of 00.0 MiB", theme, bar=True),
             "bits": Tile("Average bits", "00.0", "bits", theme),
             "rss": Tile("Engine RSS", "00.0", "MiB", theme),
+            "loss": Tile("Plan's loss", "+0.00", "%", theme),
         }
         for tile in self.tiles.values():
             tile.setParent(self)
@@ -92,6 +97,9 @@ class Readouts(Panel):
         self._tell_resident(told)
         self._tell("bits", _three(told.average_bits), "bits")
         self._tell("rss", *_split(format_bytes(told.rss), "MiB"))
+        plans = self.settings.plans
+        fidelity = plans.known.weighed.get(plans.in_force)
+        self._tell("loss", "–" if fidelity is None else f"{100 * fidelity.loss:+.2f}", "%")
         self._explain(scope, told, prefill)
 
     def restyle(self, theme: Theme) -> None:
@@ -145,12 +153,20 @@ class Readouts(Panel):
             "hits": f"{told.hits:,} hits of {uses:,} uses. {over}" if uses else over,
             "resident": f"As of {moment}; most so far {format_bytes(told.peak_resident_bytes)} in {scope.detail}." if uses else over,
             "rss": f"As of {moment}.",
+            "loss": self._fidelity(),
         }
         for key, text in HELP.items():
             self.tiles[key].setToolTip(f"{text}\n{more.get(key, over)}")
         self.tiles["scope"].setToolTip(
             f"These figures are of {scope.detail}.\nPoint at a token, pin one, or select a range to see its figures."
         )
+
+    def _fidelity(self) -> str:
+        plans = self.settings.plans
+        told = plans.known.weighed.get(plans.in_force)
+        if told is None:
+            return "Not known: Calibrate in the Bitwidth panel." if plans.known.studied is None else "Not measured yet: it is in a pause."
+        return f"{in_force(told)} ({interval(told.loss_ci)}, 95%), now, whatever is selected."
 
     # --- arrangement ---------------------------------------------------------------------------------------------------
 

@@ -179,6 +179,9 @@ def _instants(recording: Recording) -> Iterator[str]:
         title = BY_NAME[change.name].title if change.name in BY_NAME else change.name
         args = {"name": change.name, "old": change.old, "new": change.new, "effective": change.effective, "token": change.token}
         yield _event("i", REQUESTS, change.time, f"{title}: {change.old} → {change.new}", "setting", args, '"s":"g",')
+    for beside in recording.besides:
+        name = f"calibration beside {'begins' if beside.running else 'ends'}"
+        yield _event("i", REQUESTS, beside.time, name, "calibration", {"token": beside.token}, '"s":"g",')
     for failed in recording.failures:
         yield _event("i", REQUESTS, failed.time, "failed", "failure", {"text": failed.text}, '"s":"g",')
 

@@ -110,6 +110,20 @@ def test_texts_are_remembered_as_long_as_they_are_there(window: Window, tmp_path
     gone(again)
 
 
+def test_how_much_and_when_is_remembered_and_heeded(window: Window, tmp_path: Path) -> None:
+    plans, header = window.tuning.plans, window.panels["bitwidth"].header
+    plans.hear_studied(studied(window.live.recording.model))
+    header.sizes[2_048].trigger()
+    header.beside.trigger()
+    assert plans.tokens == 2_048 and plans.known.studied is None and window.calibrator.beside
+    window.preferences.save()
+    again = Window(Live(), Preferences(tmp_path / "window.json"))
+    assert again.tuning.plans.tokens == 2_048 and again.calibrator.beside
+    gone(again)
+    header.beside.trigger()
+    assert not window.calibrator.beside
+
+
 def test_the_plan_in_force_is_measured_once_in_a_pause(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     plans, asked, now = window.tuning.plans, list[bytes](), [100.0]
     monkeypatch.setattr(window.calibrator, "weigh", lambda plan, method="hand": asked.append(plan))

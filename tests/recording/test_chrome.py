@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from engine.errors import Cancelled, EngineError
-from engine.events import SPAN, Batch, Failed, Residency, SpanKind
+from engine.events import SPAN, Batch, Beside, Failed, Residency, SpanKind
 from engine.recording import chrome
 from engine.recording.chrome import export_chrome
 from engine.recording.output import check_writable, part_of
@@ -187,9 +187,13 @@ def test_counters_follow_memory(tmp_path: Path) -> None:
 def test_changes_failures_and_evictions_are_instants(tmp_path: Path) -> None:
     recording = make_recording()
     recording.append(Failed(time=recording.duration + 5, text='a "quoted"\nline'))
+    recording.append(Beside(5, 0, True))
+    recording.append(Beside(9, 1, False))
     instants = [event for event in exported(recording, tmp_path) if event["ph"] == "i"]
     (change,) = (event for event in instants if event["cat"] == "setting")
     (applied,) = recording.changes
+    beside = [event for event in instants if event["cat"] == "calibration"]
+    assert [(ns(event["ts"]), event["name"]) for event in beside] == [(5, "calibration beside begins"), (9, "calibration beside ends")]
     assert (ns(change["ts"]), change["name"], change["s"]) == (applied.time, "Expert bits: 4 → 8", "g")
     assert (change["args"]["token"], change["args"]["effective"]) == (applied.token, 8)
     assert [event["args"]["text"] for event in instants if event["cat"] == "failure"] == ['a "quoted"\nline']

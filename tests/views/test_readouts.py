@@ -9,6 +9,7 @@ from engine.events import Phase
 from engine.recording.recording import Recording
 from engine.recording.statistics import summarize
 from tests.factory import make_messages, make_recording
+from tests.views.test_bitwidth import studied, weighed
 from views.readouts import Readouts
 from views.scope import RECENT
 from views.timeaxis import token_window
@@ -128,7 +129,7 @@ def test_only_a_prefill_so_far(make_panel):
 
 def test_nothing_is_clipped_at_any_width(make_panel, long):
     panel = make_panel(Readouts, long, size=WIDE)
-    for width, count, trends in ((1428, 9, True), (1268, 9, True), (1000, 9, False), (700, 6, False), (200, 1, False)):
+    for width, count, trends in ((1428, 10, True), (1268, 10, True), (1000, 9, False), (700, 6, False), (200, 1, False)):
         panel.resize(width, 52)
         tiles = [tile for tile in panel.tiles.values() if tile.isVisible()]
         assert len(tiles) == count
@@ -168,3 +169,22 @@ def test_figures_keep_still_between_ticks(make_panel, long, monkeypatch):
     panel.selection.hover(token=3)
     panel.tick()
     assert calls == [1]
+
+
+def test_what_the_plan_in_force_loses_is_told_once_it_is_measured(make_panel, long):
+    panel = make_panel(Readouts, long, size=(1600, 52))
+    plans, tile = panel.settings.plans, panel.tiles["loss"]
+    plans.hear_model(long.model, bytes([4]) * 128)
+    panel.tick(force=True)
+    assert tile.value == "–" and "Calibrate" in tile.toolTip()
+    told = studied(long.model)
+    plans.hear_studied(told)
+    measured = weighed(told, bytes([4]) * 128, "uniform")
+    plans.hear_weighed(measured)
+    panel.tick()
+    for _ in range(panel.every):
+        panel.tick()
+    assert tile.value == f"{100 * measured.loss:+.2f}" and f"KL {measured.kl:.4f}" in tile.toolTip()
+    plans.hear_model(long.model, bytes([8]) * 128)
+    panel.tick(force=True)
+    assert tile.value == "–" and "in a pause" in tile.toolTip()
