@@ -41,10 +41,9 @@ def compare(skeleton: Skeleton, experts: DenseExperts, plan: Sequence[int], toke
     Raises:
         EngineError: there is nothing to compare, or a token that the model does not have.
     """
-    vocabulary = int(skeleton.config.get_text_config().vocab_size)
     if len(token_ids) < 2:
         raise EngineError("There is nothing to compare yet: a text of two tokens at least is needed")
-    if not 0 <= min(token_ids) <= max(token_ids) < vocabulary:
+    if not 0 <= min(token_ids) <= max(token_ids) < skeleton.vocabulary:
         raise EngineError(f"The text has tokens that {skeleton.store.name} does not have; it was made by another model")
     ids = torch.tensor(token_ids)
     reference, chosen = np.zeros(len(ids) - 1, np.int64), np.zeros(len(ids) - 1, np.int64)
@@ -61,8 +60,7 @@ def compare(skeleton: Skeleton, experts: DenseExperts, plan: Sequence[int], toke
 
 def windows_of(skeleton: Skeleton, count: int) -> list[tuple[int, int, int]]:
     """The windows (engine.perplexity) in which ``count`` tokens are compared."""
-    vocabulary = int(skeleton.config.get_text_config().vocab_size)
-    width = max(1, min(skeleton.context - 1, max(_SHORTEST, _AT_ONCE // (4 * vocabulary))))
+    width = max(1, min(skeleton.context - 1, max(_SHORTEST, _AT_ONCE // (4 * skeleton.vocabulary))))
     return list(windows(count, width, max(1, width * 3 // 4)))
 
 

@@ -6,10 +6,11 @@ B blocks, W tokens a block, V vocabulary.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from engine.bitwidth.dense import DenseExperts
+from engine.errors import EngineError
 from engine.models.skeleton import Skeleton
 
 Floats = npt.NDArray[np.float64]
@@ -59,6 +61,20 @@ class Loss:
         return _interval(self.divergence)
 
 
+def _room(file: IO[bytes], shape: tuple[int, int, int]) -> Any:
+    """The file as an array of 16-bit numbers. Its room is taken at once: to run out of it while writing would end the process."""
+    size = 2 * math.prod(shape)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.float16, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
+    except OSError as error:
+        file.close()
+        tokens = shape[0] * shape[1]
+        raise EngineError(f"{tempfile.gettempdir()} has no room for the {size / 1e9:,.1f} GB that calibrating on {tokens:,} tokens takes "
+                          f"({error.strerror}); free some, set TMPDIR, or calibrate on fewer tokens") from error  # fmt: skip
+
+
 def _interval(values: Floats) -> tuple[float, float]:
     half = _NORMAL * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return float(values.mean()) - half, float(values.mean()) + half
@@ -68,12 +84,15 @@ class Yardstick:
     """Text and what the model at its highest width makes of it: ``measure`` holds a plan against that.
 
     The reference's distributions are kept in a temporary file, at 16 bits. ``step`` is told the blocks done, and may raise to stop.
+
+    Raises:
+        EngineError: there is no room for that file.
     """
 
     def __init__(self, skeleton: Skeleton, blocks: Tensor, experts: DenseExperts, step: Callable[[int], None] = lambda done: None) -> None:
         self._skeleton, self._blocks, self._step = skeleton, blocks, step
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - nameless: it goes with the process, however that ends
-        self._kept: Any = None
+        self._kept = _room(self._file, (len(blocks), blocks.shape[1] - 1, skeleton.vocabulary))
         self.nll = np.zeros(len(blocks))
         self._run(experts, self._keep)
 
@@ -103,9 +122,6 @@ class Yardstick:
         self._file.close()
 
     def _keep(self, at: slice, logs: Tensor, targets: Tensor) -> None:
-        if self._kept is None:
-            shape = len(self._blocks), *logs.shape[1:]
-            self._kept = np.memmap(self._file, np.float16, "w+", shape=shape)
         self._kept[at] = logs.half().numpy()
         self.nll[at] = -logs.gather(2, targets).double().mean((1, 2)).numpy()
 
@@ -113,8 +129,7 @@ class Yardstick:
     def _run(self, experts: DenseExperts, take: Callable[[slice, Tensor, Tensor], None]) -> None:
         """All blocks through the model, some at a time: ``take`` gets log probabilities [b, W, V] and the tokens that came [b, W, 1]."""
         self._skeleton.bind(experts)
-        width, vocabulary = self._blocks.shape[1] - 1, self._skeleton.config.get_text_config().vocab_size
-        many = max(1, _AT_ONCE // (4 * width * vocabulary))
+        many = max(1, _AT_ONCE // (4 * (self._blocks.shape[1] - 1) * self._skeleton.vocabulary))
         for first in range(0, len(self._blocks), many):
             at = slice(first, min(first + many, len(self._blocks)))
             ids = self._blocks[at]

@@ -26,6 +26,7 @@ from engine.models.skeleton import Skeleton
 from engine.store import Store
 
 _TOGETHER = 4096  # tokens
+_AT_ONCE = 1 << 29  # bytes of logits; there are five arrays of their size on the way
 Losses = npt.NDArray[np.float64]
 
 
@@ -48,7 +49,7 @@ def estimate(
     store = skeleton.store
     found, total = Sensitivity(store), 0
     generator = torch.Generator().manual_seed(seed)
-    many = max(1, _TOGETHER // blocks.shape[1])
+    many = max(1, min(_TOGETHER, _AT_ONCE // (4 * skeleton.vocabulary)) // blocks.shape[1])
     for first in range(0, len(blocks), many):
         ids = blocks[first : first + many, :-1]
         watched = _Watched(store, before)

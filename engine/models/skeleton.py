@@ -45,6 +45,11 @@ class Skeleton:
         return int(getattr(self.config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
 
     @property
+    def vocabulary(self) -> int:
+        """Tokens that there are; logits have as many columns."""
+        return int(self.config.get_text_config().vocab_size)
+
+    @property
     def parts(self) -> ModelParts:
         """The stations a token passes, as they are now: layers may have been replaced."""
         return dissect(self.model)

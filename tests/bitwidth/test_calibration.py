@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -60,6 +62,16 @@ def test_the_engine_itself_loses_as_much(skeleton: Skeleton, texts: Texts, store
     logs = session.logits(ids[None, :-1], len(ids) - 1).float().log_softmax(-1)
     session.close()
     assert float(-logs.gather(1, ids[1:, None]).mean()) == pytest.approx(float((dense.nll + dense.rise)[0]), rel=2e-3)
+
+
+def test_no_room_for_the_reference_is_told(skeleton: Skeleton, texts: Texts, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, offset: int, size: int) -> None:
+        assert size == 2 * texts.verify[:, 1:].numel() * skeleton.vocabulary
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(EngineError, match=r"has no room for the .* fewer tokens"):
+        Yardstick(skeleton, texts.verify, DenseExperts(store, [16] * 128))
 
 
 def test_the_estimate_ranks_experts_as_trials_do(skeleton: Skeleton, texts: Texts, store: Store) -> None:
