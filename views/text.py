@@ -16,13 +16,13 @@ from views.segments import Segments
 from views.selection import Selection
 from views.text_canvas import TextCanvas
 from views.text_comparison import ComparisonBar
-from views.text_status import choice_line, counted, token_line, total_line
+from views.text_requests import feed, heading, request_of, text_of
+from views.text_status import choice_line, token_line, total_line
 from views.text_tints import MODES, Tints, palette
 from views.theme import Theme
 from views.throttle import Throttle
 from views.timeaxis import rows_within
 from views.tuning_model import TuningModel
-from views.units import format_duration
 
 HOVER_INTERVAL = 33  # ms: every other panel redraws when the mouse moves here
 EMPTY = "Run the prompt above (Ctrl+Return): its text appears here, token by token."
@@ -53,7 +53,6 @@ class TextPanel(Panel):
     ) -> None:
         super().__init__(recording, selection, settings, theme, parent)
         self.tints, self.uses = Tints(recording), ExpertUses()
-        self._requests = 0  # of the recording, in the text already
         self._note = ""
         self._dragged = False  # the handle between prompt and text was moved: it stays where the user wants it
         self.build()
@@ -100,19 +99,19 @@ class TextPanel(Panel):
         self.tints.show(self.recording)
         self.uses.clear()
         self.comparison.reset()
-        self._requests, self._note = 0, ""
+        self._note = ""
         self.canvas.text.clear()
         self.canvas.follow()
         self._explain()
 
     def refresh(self) -> None:
-        if self._feed():
+        if feed(self.canvas.text, self.recording):
             if self.tints.refit():
                 self._explain()
             self.canvas.extend()
         self._point()
         self._describe()
-        self.comparison.show_request(self.recording, self._request_shown())
+        self.comparison.show_request(self.recording, self._request)
 
     def restyle(self, theme: Theme) -> None:
         self.theme = self.legend.theme = theme
@@ -126,51 +125,21 @@ class TextPanel(Panel):
 
     # --- the text ------------------------------------------------------------------------------------------------------
 
-    def _feed(self) -> bool:
-        """Take over what the recording has more; whether there was anything."""
-        text, requests = self.canvas.text, self.recording.requests
-        rows = min(len(self.recording.tokens), len(self.recording.pieces))
-        before = text.rows, self._requests
-        while True:
-            due = requests[self._requests].first_token if self._requests < len(requests) else rows
-            for piece in self.recording.pieces[text.rows : min(due, rows)]:
-                text.add_token(piece)
-            if self._requests == len(requests) or due > text.rows:
-                break
-            text.add_request(self._requests, requests[self._requests].prompt)
-            self._requests += 1
-        return before != (text.rows, self._requests)
-
-    def _rows_of(self, request: int) -> tuple[int, int]:
-        """First and one past the last token row of a request."""
-        requests = self.recording.requests
-        stop = requests[request + 1].first_token if request + 1 < len(requests) else self.canvas.text.rows
-        return requests[request].first_token, stop
-
     def _heading(self, request: int) -> str:
-        began = self.recording.requests[request]
-        parts = [f"Request {request + 1}", counted(len(began.prompt_pieces), "prompt token")]
-        first, stop = self._rows_of(request)
-        if stop > first:
-            took = float(self.recording.tokens.column("duration", first, first + 1)[0])
-            parts += [f"TTFT {format_duration(took)}", f"{stop - first:,} new"]
-        reason = next((end.reason for end in self.recording.finished if end.request == began.request), "")
-        return " · ".join(parts) + (f" ({reason})" if reason in ("stopped", "failed") else "")
+        return heading(self.recording, request)
 
-    def _request_shown(self) -> int:
-        """Index of the request of the pinned token, else of the last."""
-        pinned, requests = self.selection.picked.token, self.recording.requests
-        if pinned is None:
-            return len(requests) - 1
-        return max((index for index, began in enumerate(requests) if began.first_token <= pinned), default=-1)
+    @property
+    def _request(self) -> int:
+        """Of the pinned token, else the last; -1: there is none."""
+        return request_of(self.recording, self.selection.picked.token)
 
     @Slot()
     def copy_request(self) -> None:
         """Put prompt and text of one request on the clipboard."""
-        request = self._request_shown()
+        request = self._request
         if request < 0:
             return
-        text = self.recording.requests[request].prompt + "".join(self.recording.pieces[slice(*self._rows_of(request))])
+        text = text_of(self.recording, request)
         QGuiApplication.clipboard().setText(text)
         self._note = f"Copied request {request + 1}: {len(text):,} characters."
         self._describe()
@@ -246,7 +215,7 @@ class TextPanel(Panel):
         self._note = ""
         self._point()
         self._describe()
-        self.comparison.show_request(self.recording, self._request_shown())
+        self.comparison.show_request(self.recording, self._request)
 
     @Slot()
     def _hovered(self) -> None:
@@ -258,7 +227,7 @@ class TextPanel(Panel):
     def _mode_changed(self, mode: str) -> None:
         self.tints.mode = mode
         self.comparison.setVisible(mode == "fidelity")
-        self.comparison.show_request(self.recording, self._request_shown())
+        self.comparison.show_request(self.recording, self._request)
         self._tint()
 
     def _tint(self) -> None:

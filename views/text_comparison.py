@@ -11,7 +11,8 @@ from engine.recording.recording import Recording
 from views import plan_words as words
 from views.fonts import smaller
 from views.plan_model import PlanModel
-from views.text_fidelity import Fidelity, ids_of
+from views.text_fidelity import Fidelity
+from views.text_requests import ids_of, rows_of
 from views.theme import Theme
 
 OLDER = "This session's prompts were recorded without their token ids (by an older version): they cannot be compared"
@@ -67,10 +68,9 @@ class ComparisonBar(QWidget):
         if self._asked is not None:
             self._plans.cancel()
             return
-        ids = self._ids()
-        if ids:
+        if self._comparable():
             prompt = len(self._recording.requests[self._request].prompt_ids)
-            self._asked = self._plans.compare(ids), self._request, prompt
+            self._asked = self._plans.compare(ids_of(self._recording, self._request)), self._request, prompt
             self.update_state()
 
     @Slot(object)
@@ -82,14 +82,6 @@ class ComparisonBar(QWidget):
         self._fidelity.take(request, self._recording.requests[request].first_token, told, prompt)
         self.found.emit()
         self.update_state()
-
-    def _ids(self) -> list[int]:
-        return ids_of(self._recording, self._request, self._stop()) if self._request >= 0 and self._plans.subject is not None else []
-
-    def _stop(self) -> int:
-        """One past the last row of the request."""
-        requests, following = self._recording.requests, self._request + 1
-        return requests[following].first_token if following < len(requests) else len(self._recording.tokens)
 
     # --- what is told
 
@@ -115,8 +107,8 @@ class ComparisonBar(QWidget):
     def _comparable(self) -> bool:
         if self._request < 0 or self._plans.subject is None:
             return False
-        began = self._recording.requests[self._request]
-        return bool(began.prompt_ids) and self._stop() > began.first_token
+        first, stop = rows_of(self._recording, self._request)
+        return bool(self._recording.requests[self._request].prompt_ids) and stop > first
 
     def _told(self) -> tuple[str, str]:
         """In brief, and as a sentence."""
@@ -132,7 +124,7 @@ class ComparisonBar(QWidget):
         if verdict is None:
             return f"request {request}: not compared yet", f"Request {request} is not compared with the highest width yet"
         count, old = verdict.stop - verdict.first, verdict.plan not in (plans.in_force, plans.draft.plan)
-        of = f"{verdict.differ:,} of {'' if verdict.stop >= self._stop() else 'the first '}{count:,}"
+        of = f"{verdict.differ:,} of {'' if verdict.stop >= rows_of(self._recording, self._request)[1] else 'the first '}{count:,}"
         share = f"{verdict.differ / max(1, count):.0%}"
         which = "a former plan" if old else "the plan in force" if verdict.plan == plans.in_force else "the edited plan"
         return (

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.bitwidth.messages import Compared
-from engine.recording.recording import Recording
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,3 @@ class Fidelity:
         place = int(np.searchsorted(rows, rows[-1] + 1 if row is None else row, "right" if step > 0 else "left"))
         return rows[(place if step > 0 else place - 1) % len(rows)]
 
-
-def ids_of(recording: Recording, request: int, stop: int) -> list[int]:
-    """Token ids of a request, of its prompt and of its rows up to ``stop``; empty where those of the prompt were not recorded."""
-    began = recording.requests[request]
-    return [*began.prompt_ids, *recording.tokens.column("token_id", began.first_token, stop).tolist()] if began.prompt_ids else []

@@ -106,7 +106,7 @@ class TextLayout:
 
     def _restart(self) -> None:
         self.lines: list[Line] = []
-        self.rows = 0  # tokens added
+        self.rows = self.requests = 0  # tokens and requests added
         self._x = 0.0
         self._open = True  # a line may be broken here
 
@@ -121,6 +121,7 @@ class TextLayout:
     def _begin(self, request: int, prompt: str) -> None:
         if self.lines:
             self._new_line()
+        self.requests += 1
         self.lines.append(Line(self.rows, request=request))
         self._new_line()
         self._flow(PROMPT, prompt)

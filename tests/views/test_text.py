@@ -16,6 +16,7 @@ from views.colors import contrast
 from views.expert_uses import ExpertUses
 from views.text import TextPanel
 from views.text_layout import NEWLINE, PROMPT, TextLayout
+from views.text_requests import heading
 from views.text_status import token_line
 from views.text_tints import MISSES, MODES, PREFILL, STEPS, Scale, Tints, palette
 from views.theme import DARK
@@ -194,7 +195,7 @@ def test_growing_text_is_as_reopened_text(make_panel) -> None:
         panel.tick(force=True)
     assert panel.canvas.text.lines == whole.canvas.text.lines
     assert panel.canvas.text.rows == 50
-    headings = [panel._heading(line.request) for line in panel.canvas.text.lines if line.request >= 0]
+    headings = [heading(panel.recording, line.request) for line in panel.canvas.text.lines if line.request >= 0]
     assert [text[:29] for text in headings] == ["Request 1 · 4 prompt tokens ·", "Request 2 · 4 prompt tokens ·"]
 
 

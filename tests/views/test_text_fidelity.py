@@ -15,7 +15,8 @@ from tests.factory import make_recording
 from views.plan_model import Draft
 from views.text import TextPanel
 from views.text_comparison import OLDER
-from views.text_fidelity import Fidelity, ids_of
+from views.text_fidelity import Fidelity
+from views.text_requests import ids_of
 from views.text_tints import UNKNOWN
 from views.theme import Theme
 from views.tuning_model import TuningModel
@@ -168,4 +169,4 @@ def test_fewer_tokens_take_the_place_of_more() -> None:
     fidelity.take(0, 0, answer(Compare(2, b"", PROMPT + MADE[:3], "", ""), {1}), len(PROMPT))
     assert fidelity.differing(0, 12) == {1} and np.isnan(fidelity.kl(3, 12)).all()
     assert fidelity.next(None, 1) == fidelity.next(1, 1) == fidelity.next(None, -1) == 1
-    assert ids_of(recorded(), 1, 8) == PROMPT + MADE[:2]
+    assert ids_of(recorded(), 1) == PROMPT + MADE
