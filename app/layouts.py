@@ -27,14 +27,19 @@ class DockArea(QMainWindow):
         self.setTabPosition(Qt.DockWidgetArea.AllDockWidgetAreas, QTabWidget.TabPosition.North)
         self.setDocumentMode(True)
         self.docks: dict[str, QDockWidget] = {}
+        self.toggles: dict[str, QAction] = {}
+        """Of every dock, what ``toggle`` does; checked where it is shown, in front or behind."""
 
     def add(self, key: str, title: str, widget: QWidget) -> QDockWidget:
         """Wrap a panel; ``arrange`` gives it its place."""
         dock = QDockWidget(title, self)
         dock.setObjectName(key)
         dock.setWidget(widget)
-        dock.toggleViewAction().setText(title)
-        self.docks[key] = dock
+        toggle = QAction(title, self)
+        toggle.setCheckable(True)
+        toggle.triggered.connect(lambda: self.toggle(key))
+        dock.toggleViewAction().toggled.connect(toggle.setChecked)
+        self.docks[key], self.toggles[key] = dock, toggle
         self.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock)
         return dock
 
@@ -70,9 +75,14 @@ class DockArea(QMainWindow):
         for keys in (LEFT, MIDDLE, RIGHT):
             self._proportion({key: _HEIGHTS[key] for key in keys}, Qt.Orientation.Vertical, self.height())
 
-    def toggles(self) -> list[QAction]:
-        """The actions that hide and show each dock."""
-        return [dock.toggleViewAction() for dock in self.docks.values()]
+    def toggle(self, key: str) -> None:
+        """Hide a dock that can be seen; bring one that is hidden, or behind its tabs."""
+        dock = self.docks[key]
+        if dock.isVisible() and not dock.visibleRegion().isEmpty():
+            dock.close()
+        else:
+            self.bring(key)
+        self.toggles[key].setChecked(dock.toggleViewAction().isChecked())
 
     def bring(self, key: str) -> None:
         """Show a dock, in front of its tabs, with the keyboard in it."""

@@ -140,7 +140,7 @@ class Window(QMainWindow):
     def _assemble(self) -> None:
         for key, panel in self.panels.items():
             self.area.add(key, panel.title, panel)
-        toggles = self.area.toggles()
+        toggles = list(self.area.toggles.values())
         for number, toggle in enumerate(toggles):
             toggle.setShortcut(f"Ctrl+{number + 1}" if number < 9 else f"Ctrl+Shift+{number - 8}")
         self.theme_group = QActionGroup(self)

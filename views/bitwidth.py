@@ -25,7 +25,7 @@ from views.throttle import Throttle
 from views.whatif_question import Asker
 
 NARROW = 470  # px under which the plot stands below the grids
-LOW = 320  # px of height under which grids and plot have neither titles nor legends
+LOW, LOWEST = 320, 270  # px of height under which the grids have no titles, under which neither they nor the plot have legends
 CURVE = 24  # points of the estimated curve
 SETTLE = 350  # ms without a change after which speed is predicted
 METHOD_ROLES = {"fast": "accent", "paper": "capacity", "hand": "text"}
@@ -135,8 +135,10 @@ class BitwidthPanel(Panel):
         super().resizeEvent(event)
         self._note_plans()  # what fits into a cell, and below the axis, follows the size
         narrow = self.width() < NARROW
-        for words_beside in (*self.grids.titles, *self.grids.legends, self.legend):
-            words_beside.setVisible(self.height() >= LOW)
+        for title in self.grids.titles:
+            title.setVisible(self.height() >= LOW)
+        for legend in (*self.grids.legends, self.legend):
+            legend.setVisible(self.height() >= LOWEST)
         self._middle.setDirection(QBoxLayout.Direction.TopToBottom if narrow else QBoxLayout.Direction.LeftToRight)
 
     def hideEvent(self, event: object) -> None:

@@ -88,6 +88,7 @@ class ParetoPlot(PointPlot):
         self._names: list[pg.TextItem] = []
         for item in (self._curve, self._bars, self._line, self._marks, self._now, self._ring, self.told):
             plot.addItem(item, ignoreBounds=True)
+        self.message = "Measured plans appear here, by bytes and loss."
         self.setMinimumSize(140, 90)
 
     # --- what is drawn -------------------------------------------------------------------------------------------------

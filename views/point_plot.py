@@ -24,6 +24,7 @@ class PointPlot(pg.PlotWidget):
         plot.hideButtons()
         plot.showGrid(x=False, y=True, alpha=0.25)
         axis.setWidth(width)
+        self.message = ""  # said in its midst while nothing is drawn
         self.told = pg.TextItem()
         self.told.setZValue(10)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -62,8 +63,12 @@ class PointPlot(pg.PlotWidget):
 
     def drawForeground(self, painter: QPainter, rect: QRectF) -> None:
         super().drawForeground(painter, rect)
+        painter.resetTransform()
+        if self.message and not self.getPlotItem().isVisible():
+            painter.setPen(QColor(self._theme.muted))
+            flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
+            painter.drawText(self.viewport().rect().adjusted(12, 8, -12, -8), flags, self.message)
         if self.hasFocus():
-            painter.resetTransform()
             painter.setPen(QPen(QColor(self._theme.accent), 1))
             painter.drawRect(self.viewport().rect().adjusted(0, 0, -1, -1))
 

@@ -298,7 +298,7 @@ def test_every_action_has_a_place_in_a_menu(make: Make) -> None:
 def test_no_two_actions_share_a_key(make: Make) -> None:
     window = make()
     keys = [key.toString() for name in window.actions_.TEXTS for key in window.actions_[name].shortcuts()]
-    keys += [key.toString() for toggle in window.area.toggles() for key in toggle.shortcuts()]
+    keys += [key.toString() for toggle in window.area.toggles.values() for key in toggle.shortcuts()]
     assert len(keys) == len(set(keys))
 
 
@@ -335,6 +335,16 @@ def test_pinning_turns_to_the_inspector(ready: Window) -> None:
     docks["inspector"].toggleViewAction().trigger()
     ready.selection.pick(token=0)
     assert docks["inspector"].isHidden(), "hidden stays hidden"
+
+
+def test_a_panels_key_brings_it_from_behind_and_only_then_hides_it(ready: Window) -> None:
+    dock, toggle = ready.area.docks["bitwidth"], ready.area.toggles["bitwidth"]
+    for seen, checked in ((True, True), (False, False), (True, True)):
+        toggle.trigger()
+        QApplication.processEvents()
+        assert (dock.isVisible() and not dock.visibleRegion().isEmpty(), toggle.isChecked()) == (seen, checked)
+    dock.close()
+    assert not toggle.isChecked()
 
 
 def test_a_low_window_leaves_the_text_most_of_its_column(ready: Window) -> None:

@@ -3,8 +3,9 @@
     python tests/benchmarks/plans.py TALES.txt.gz CODE.txt.gz [--tokens 16384] [--exhaustive] [--work DIR]
 
 Of the works of each file in turn, three are for `calibrate` (half of them to learn from, half to verify on), the fourth is held out;
-figures are of the latter. Prints, for the demo model: every quantizer at every uniform width; at equal bytes a uniform width, the
-paper's two widths and our plan; the bytes that tolerances need, and what is really lost; and with --exhaustive, the fast estimate of
+figures are of the latter. Prints, for the demo model: every quantizer at every uniform width, and its bytes as a multiple of those that
+group64 (with outliers: the same without them) would need for the same divergence, between its own widths; at equal bytes a uniform width,
+the paper's two widths and our plan; the bytes that tolerances need, and what is really lost; and with --exhaustive, the fast estimate of
 importance against the paper's trials.
 """
 
@@ -36,6 +37,7 @@ from engine.store.catalog import cache_folder
 from engine.store.refit import refit
 
 TOLERANCES = (0.005, 0.01, 0.02, 0.05)
+BASES = {"group64+outliers": "group64", "gptq64+outliers": "gptq64"}  # what a quantizer is held against; group64 where it is not here
 SIZES = (9.0, 10.0, 11.0, 12.0)  # MB
 
 
@@ -74,10 +76,13 @@ def main() -> None:
     stores = {plain.quantizer: plain} | made(skeleton, texts, args.work)
     judged = {name: Judged(store, texts, held_out, args.work) for name, store in stores.items()}
     print(f"{held_out[:, 1:].numel():,} tokens of works held out; {texts.learn[:, 1:].numel():,} learned from, as many verified on\n")
-    print(f"{'quantizer':10} {'bits':>5} {'MB':>7} {'perplexity':>11} {'rise':>8} {'95%':>18} {'KL':>9}")
-    for name, one in judged.items():
+    print(f"{'quantizer':16} {'bits':>5} {'MB':>7} {'perplexity':>11} {'rise':>8} {'95%':>18} {'KL':>9}  at equal KL")
+    lines = dict[str, list[tuple[float, float]]]()
+    for name in sorted(judged, key=lambda name: (name in BASES, name != plain.quantizer)):
+        one, base = judged[name], BASES.get(name, plain.quantizer)
         for bits in one.calibration.store.widths:
-            row(name, str(bits), one, one.calibration.uniform(bits))
+            kl = row(name, str(bits), one, one.calibration.uniform(bits), lines.get(base, []) if base != name else [])
+            lines.setdefault(name, []).append((kl, one.size(one.calibration.uniform(bits))))
     for name in (plain.quantizer, "gptq64"):
         equal_bytes(name, judged[name])
     for name in (plain.quantizer, "gptq64"):
@@ -104,11 +109,24 @@ def made(skeleton: Skeleton, texts: Texts, work: Path) -> dict[str, Store]:
     return stores
 
 
-def row(name: str, what: str, one: Judged, bits: Sequence[int]) -> None:
+def row(name: str, what: str, one: Judged, bits: Sequence[int], line: Sequence[tuple[float, float]] = ()) -> float:
+    """Print what a plan loses, and how many bytes another would need for it; returns the divergence."""
     loss = one.loss(bits)
     low, high = loss.share_range
     size, change = f"{one.size(bits):>7.2f}", f"{loss.share:>8.2%} {low:>8.2%} to {high:>6.2%}"
-    print(f"{name:10} {what:>5} {size} {loss.perplexity:>11.3f} {change} {loss.kl:>9.5f}", flush=True)
+    other = bytes_for(loss.kl, line)
+    equal = f"  {one.size(bits) / other:.3f}x the bytes" if other else ""
+    print(f"{name:16} {what:>5} {size} {loss.perplexity:>11.3f} {change} {loss.kl:>9.5f}{equal}", flush=True)
+    return loss.kl
+
+
+def bytes_for(kl: float, line: Sequence[tuple[float, float]]) -> float | None:
+    """MB at which widths that diverge and weigh so much would diverge by ``kl``: straight between two in the divergence's logarithm."""
+    known = sorted(pair for pair in line if pair[0] > 0)
+    if not known or not known[0][0] <= kl <= known[-1][0]:
+        return None
+    logs, sizes = np.log([pair[0] for pair in known]), [pair[1] for pair in known]
+    return float(np.interp(np.log(kl), logs, sizes))
 
 
 def equal_bytes(name: str, one: Judged) -> None:
