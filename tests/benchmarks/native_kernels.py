@@ -3,7 +3,8 @@
     python tests/benchmarks/native_kernels.py [--rounds 40] [--threads 1,2]
 
 Decode (one token): GB/s of the record's bytes, that as a share of what a plain streaming read reaches with as many threads, and how
-many times as fast as torch's own products of such weights (int4pack, int8pack, bfloat16). Prefill (16 and 64 tokens): how many times
+many times as fast as torch's own products of such weights (int4pack, int8pack, bfloat16), and how many times as long an expert takes that
+keeps 0.2% of its weights apart (group64+outliers). Prefill (16 and 64 tokens): how many times
 as fast as torch's float32 products of weights that are dense already. Contenders take turns, each on the next of many experts;
 figures are medians.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import itertools
 import statistics
 import subprocess
@@ -36,6 +38,7 @@ from engine.kernels.matrices import expert_layout
 from engine.models.spec import ExpertSpec, PartSpec
 from engine.quant import codec_named
 from engine.store.format import Layout, layout_of
+from engine.store.record import encode
 
 D, FF, GROUP = 2048, 1024, 64
 COLD = 192 << 20  # bytes of weights that take turns: several times any cache
@@ -50,25 +53,27 @@ extern "C" uint64_t stream(const uint64_t* p, size_t n) {
   return a[0];
 }
 """
+PARTS = (PartSpec("gate_up_proj", (2 * FF, D), True), PartSpec("down_proj", (D, FF), True))
 Call = Callable[[], object]
 
 
-class Records:
-    """Experts of one width, random, as records one after the other in memory; ``next`` goes round them."""
+@functools.cache
+def record(bits: int, quantizer: str) -> np.ndarray:
+    """An expert of normal weights as the bytes of a record."""
+    codec, generator = codec_named(quantizer), torch.Generator().manual_seed(1)
+    spec = ExpertSpec("Benchmark", 1, ("x",), 1, 1, D, FF, PARTS, False, True, True, False)
+    weights = {part.name: 0.02 * torch.randn(part.shape, generator=generator).bfloat16() for part in PARTS}
+    return np.frombuffer(encode(weights, layout_of(spec, bits, codec, torch.bfloat16), codec), np.uint8)
 
-    def __init__(self, bits: int) -> None:
-        parts = (PartSpec("gate_up_proj", (2 * FF, D), True), PartSpec("down_proj", (D, FF), True))
-        self.spec = ExpertSpec("Benchmark", 1, ("x",), 1, 1, D, FF, parts, False, True, True, False)
-        self.layout: Layout = layout_of(self.spec, bits, codec_named("default"), torch.bfloat16)
+
+class Records:
+    """Experts of one width, all of the same random weights, as records one after the other in memory; ``next`` goes round them."""
+
+    def __init__(self, bits: int, quantizer: str = "default") -> None:
+        self.spec = ExpertSpec("Benchmark", 1, ("x",), 1, 1, D, FF, PARTS, False, True, True, False)
+        self.layout: Layout = layout_of(self.spec, bits, codec_named(quantizer), torch.bfloat16)
         self.count = max(2, COLD // self.layout.nbytes)
-        random = np.random.default_rng(1)
-        one = random.integers(0, 256, self.layout.nbytes, np.uint8)
-        for part in self.layout.parts:  # scales and values that are small and finite
-            for section in (part.scales,) if part.scales else (part.codes,):
-                words = one[section.offset : section.offset + section.nbytes].view(np.uint16)
-                words[:] = random.integers(0x1800, 0x2000, words.shape) if part.scales else random.integers(0x3C00, 0x3D00, words.shape)
-        one[: 4 * len(parts)] = np.full(len(parts), 2.0**-6, np.float32).view(np.uint8)
-        self.memory = np.tile(one, self.count)
+        self.memory = np.tile(record(bits, quantizer), self.count)
         self._turn = itertools.cycle(range(self.count))
 
     def next(self) -> int:
@@ -144,6 +149,10 @@ def decode(native: Native, bits: int, threads: int, rounds: int) -> None:
     layout = expert_layout(records.spec, records.layout, "silu")
     read, nbytes = streaming(threads)
     contenders: dict[str, Call] = {"ours": lambda: native.expert(records.next(), layout, x), "read": read}
+    if bits <= 4:
+        apart = Records(bits, "group64+outliers")
+        wider = expert_layout(apart.spec, apart.layout, "silu")
+        contenders["apart"] = lambda: native.expert(apart.next(), wider, x)
     torchs = {} if bits in (2, 3) else {"torch": Dense(bits, torch.bfloat16), "torch float32": Dense(bits)} if bits < 16 else {
         "torch": Dense(16, torch.bfloat16)
     }  # fmt: skip
@@ -155,7 +164,8 @@ def decode(native: Native, bits: int, threads: int, rounds: int) -> None:
     fastest = min((seconds[name] for name in torchs), default=None)
     against = f"{fastest / seconds['ours']:5.2f}x torch ({fastest * 1e6:.0f} us)" if fastest else "torch has none"
     own = f"{bits:2d} bits: {seconds['ours'] * 1e6:6.0f} us, {speed:5.1f} GB/s"
-    print(f"{own}, {speed / limit:4.0%} of reading ({limit:.1f} GB/s), {against}")
+    more = f", with outliers {seconds['apart'] / seconds['ours']:.2f}x as long" if "apart" in seconds else ""
+    print(f"{own}, {speed / limit:4.0%} of reading ({limit:.1f} GB/s), {against}{more}")
 
 
 def prefill(native: Native, bits: int, tokens: int, rounds: int) -> None:
