@@ -5,6 +5,8 @@ N = S · E experts, by number layer · E + expert.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtGui import QKeyEvent, QMouseEvent
@@ -19,6 +21,8 @@ from views.key_legend import KeyLegend
 from views.plan_choices import box, layer_of
 from views.theme import Theme
 
+Captions = Callable[[], list[tuple[int, str, str]]]
+"""Makes the number of an expert, what is written on it, and the colour under that, of each."""
 STEPS = 48
 BACK = 0.62  # how far what is not selected steps back to the base
 DECADES = 4  # of importance that colours tell apart
@@ -114,7 +118,7 @@ class PlanGrids(QWidget):
         theme, colors = self.theme, [self.theme.absent, *(self.theme.bits(width) for width in WIDTHS)]
         lookup = np.zeros(256, np.uint8)
         lookup[list(WIDTHS)] = range(1, len(WIDTHS) + 1)
-        self._draw(self.canvases[1], np.array([channels(c) for c in colors], np.float32)[lookup[bits]], [
+        self._draw(self.canvases[1], np.array([channels(c) for c in colors], np.float32)[lookup[bits]], lambda: [
             (number, str(width), colors[lookup[width]]) for number, width in enumerate(bits.tolist())
         ])  # fmt: skip
         self.legends[1].set_keys([
@@ -130,7 +134,7 @@ class PlanGrids(QWidget):
         high = float(importance.max(initial=0.0)) or 1.0
         place = np.clip(1 + np.log10(np.maximum(importance, 1e-30) / high) / DECADES, 0, 1)
         index = np.where(importance > 0, 1 + np.round(place * (STEPS - 1)), 0).astype(int)
-        self._draw(self.canvases[0], np.array([channels(c) for c in heat], np.float32)[index], [])
+        self._draw(self.canvases[0], np.array([channels(c) for c in heat], np.float32)[index], list)
         self.legends[0].set_keys([
             *([Key((heat[0],), "never used", help="No token of the text used it")] if not importance.all() else []),
             Key(tuple(heat[1:]), f"{high:.2g} nats/token", f"{high / 10**DECADES:.1g}",
@@ -149,8 +153,8 @@ class PlanGrids(QWidget):
             legend.theme = theme
             title.setStyleSheet(f"color: {theme.muted}")
 
-    def _draw(self, canvas: SelectCanvas, fill: np.ndarray, captions: list[tuple[int, str, str]]) -> None:
-        """Fill [N, 3]. What is not selected steps back where anything is."""
+    def _draw(self, canvas: SelectCanvas, fill: np.ndarray, captions: Captions) -> None:
+        """Fill [N, 3]; ``captions`` are asked for where they fit. What is not selected steps back where anything is."""
         theme, chosen = self.theme, self._chosen
         if chosen.any():
             base = np.array(channels(theme.base), np.float32)
@@ -162,7 +166,7 @@ class PlanGrids(QWidget):
         plain = not chosen.any()
         canvas.set_captions([
             (*divmod(number, self._shape[1]), text, color if plain or chosen[number] else mix(color, theme.base, BACK))
-            for number, text, color in captions
+            for number, text, color in captions()
         ] if fits else [])  # fmt: skip
 
     def _framed(self, canvas: SelectCanvas) -> bool:

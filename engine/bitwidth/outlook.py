@@ -64,7 +64,7 @@ class Outlook:
         if objective != "storage":
             costs *= np.maximum(self.uses, 1e-6)[:, None]
         packed: Packed | None = cheapest(costs, self.losses[:, at], self.allowance(tolerance))
-        return None if packed is None else bytes(self.widths[at[choice]] for choice in packed.choice)
+        return None if packed is None else np.array(self.widths, np.uint8)[at][packed.choice].tobytes()
 
     def _factor(self, estimate: float, column: int) -> float:
         """Between measured plans on a straight line over the logarithm; beyond them as at the last."""

@@ -6,6 +6,7 @@ S MoE layers, E experts a layer.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ class Subject(msgspec.Struct, frozen=True):
 
     def bytes_of(self, bits: Sequence[int]) -> int:
         """What the experts of a plan take on storage."""
-        return sum(self.record_bytes[width] for width in bits)
+        return sum(self.record_bytes[width] * count for width, count in Counter(bits).items())
 
 
 class Origin(msgspec.Struct, frozen=True):

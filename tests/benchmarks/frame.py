@@ -1,4 +1,5 @@
-"""What one frame of the expert grid and of the other panels costs: refresh and paint, with news in the recording each time.
+"""What one frame of the expert grid and of the other panels costs: refresh and paint, with news in the recording each time; and of the
+Bitwidth panel while the tolerance is dragged: the plan for another tolerance, and its picture.
 
     QT_QPA_PLATFORM=offscreen python tests/benchmarks/frame.py
 
@@ -20,7 +21,9 @@ from PySide6.QtWidgets import QApplication
 
 from engine.events import Batch
 from engine.recording.recording import Recording
-from tests.factory import make_messages
+from tests.factory import make_messages, make_recording
+from tests.views.test_bitwidth import studied
+from views.bitwidth import BitwidthPanel
 from views.cache import CachePanel
 from views.grid import GridPanel
 from views.grid_shades import MODES
@@ -50,6 +53,32 @@ def measure(app: QApplication, panel: Panel, messages: list) -> np.ndarray:
         app.processEvents()
         times.append((between - begin, time.thread_time() - between))
     return 1000 * np.array(times)
+
+
+def drag(app: QApplication, layers: int, experts: int, top_k: int) -> np.ndarray:
+    """Milliseconds of plan and paint for each of many tolerances, [n, 2]."""
+    panel = BitwidthPanel(make_recording(layers, experts, top_k, tokens=30), Selection(), TuningModel(), DARK)
+    plans, model = panel.plans, panel.recording.model
+    assert model is not None
+    plans.proposed.connect(plans.accept)
+    plans.hear_model(model, panel.recording.wanted().tobytes())
+    plans.hear_studied(studied(model, layers * experts))
+    panel.resize(*SIZE)
+    panel.show()
+    app.processEvents()
+    times = []
+    for tolerance in np.geomspace(0.002, 0.1, 60):
+        begin = time.thread_time()
+        plans.tolerate(float(tolerance))
+        between = time.thread_time()
+        panel._draw()
+        panel.repaint()
+        app.processEvents()
+        times.append((between - begin, time.thread_time() - between))
+    panel.speed.stop()
+    panel.close()
+    panel.deleteLater()
+    return 1000 * np.array(times[5:])
 
 
 def report(name: str, times: np.ndarray) -> None:
@@ -83,6 +112,7 @@ def main() -> None:
             panel.close()
             panel.deleteLater()
             app.processEvents()
+        report(f"{layers}x{experts} tolerance dragged", drag(app, layers, experts, top_k))
 
 
 if __name__ == "__main__":
