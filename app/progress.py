@@ -7,11 +7,12 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from views.pace import Pace
+
 if TYPE_CHECKING:
     from engine.store import Progress
 
 _REDRAW_SECONDS = 0.1
-_PACE_SECONDS = 1.0  # before which the pace says little
 
 
 class Bar:
@@ -19,7 +20,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._stage, self._drawn, self._open = "", 0.0, False
-        self._began, self._first = 0.0, 0
+        self._pace = Pace()
         self._terminal = sys.stderr.isatty()
 
     def show(self, stage: str, done: int, total: int, unit: str = "bytes") -> None:
@@ -27,15 +28,14 @@ class Bar:
         if total == 0:
             return
         now = time.monotonic()
+        self._pace.note(stage, done, total)
         if stage == self._stage and (not self._terminal or (now - self._drawn < _REDRAW_SECONDS and done < total)):
             return
-        if stage != self._stage:
-            self._began, self._first = now, done
-            if self._terminal:
-                self.end()
+        if stage != self._stage and self._terminal:
+            self.end()
         self._stage, self._drawn = stage, now
         line = f"{stage}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB" if unit == "bytes" else f"{stage}: {done:,} of {total:,} {unit}"
-        line += _time_left(now - self._began, done - self._first, total - done)
+        line = ", ".join(filter(None, (line, self._pace.left())))
         if self._terminal:
             print(f"\r{line:<90}", end="", file=sys.stderr, flush=True)
             self._open = True
@@ -56,10 +56,3 @@ class Bar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.end()
 
-
-def _time_left(spent: float, done: int, left: int) -> str:
-    """How long the rest will take at the pace so far, once there is one."""
-    if done <= 0 or left <= 0 or spent < _PACE_SECONDS:
-        return ""
-    seconds = spent / done * left
-    return f", about {seconds:.0f} s left" if seconds < 100 else f", about {seconds / 60:.0f} min left"

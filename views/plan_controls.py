@@ -88,7 +88,7 @@ class Header(QWidget):
             "This model is calibrated on these texts" if plans.known.studied else
             f"Estimate every expert's importance and measure the plans of the curve. At low priority, {when}"
         )  # fmt: skip
-        told = words.under_way(plans.progress, plans.held) if plans.busy else ""
+        told = words.under_way(plans.progress, plans.held, plans.pace.left()) if plans.busy else ""
         if plans.known.studied is not None and not plans.busy:
             told = words.in_force(plans.known.weighed.get(plans.in_force))
         self.state.setText(told)

@@ -16,6 +16,7 @@ from engine.bitwidth.messages import Compare, Compared, Find, Setup, Stop, Studi
 from engine.bitwidth.outlook import Outlook
 from engine.bitwidth.plan import Origin, Subject
 from engine.events import ModelInfo, Progress
+from views.pace import Pace
 
 TOKENS = 8_192
 SIZES = (2_048, 8_192, 32_768)
@@ -64,6 +65,7 @@ class PlanModel(QObject):
         self.objective = "storage"
         self.setup: Setup | None = None
         self.progress: Progress | None = None
+        self.pace = Pace()
         self.busy = self.held = False
         self.trouble = ""
         self.selected = np.zeros(0, bool)  # [N]
@@ -233,10 +235,16 @@ class PlanModel(QObject):
 
     def hear_progress(self, progress: Progress | None) -> None:
         self.progress = progress
+        if progress is None:
+            self.pace.forget()
+        else:
+            self.pace.note(progress.stage, progress.done, progress.total)
         self.changed.emit()
 
     def hear_state(self, busy: bool, held: bool) -> None:
         """Whether the calibrator is at work, and whether it stands still because the model runs."""
+        if held:
+            self.pace.forget()  # time that it stands still is not its pace
         self.busy, self.held = busy, held
         self.changed.emit()
 

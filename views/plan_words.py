@@ -69,11 +69,12 @@ def in_force(measured: Weighed | None) -> str:
     return f"in force: KL {measured.kl:.4f}, {share(measured.loss)}"
 
 
-def under_way(progress: Progress | None, held: bool) -> str:
+def under_way(progress: Progress | None, held: bool, left: str = "") -> str:
+    """How far it is, and how much time is ``left``."""
     if held:
         return "held while the model runs"
     if progress is None:
         return "starting…"
     if progress.total <= 0:
         return f"{progress.stage}…"
-    return f"{progress.stage}: {progress.done:,} of {progress.total:,} {progress.unit}"
+    return ", ".join(filter(None, (f"{progress.stage}: {progress.done:,} of {progress.total:,} {progress.unit}", left)))

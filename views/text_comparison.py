@@ -114,7 +114,7 @@ class ComparisonBar(QWidget):
         """In brief, and as a sentence."""
         plans, verdict, request = self._plans, self._fidelity.verdicts.get(self._request), self._request + 1
         if self._asked is not None:
-            return (words.under_way(plans.progress, plans.held),) * 2
+            return (words.under_way(plans.progress, plans.held, plans.pace.left()),) * 2
         if not request:
             return "run a prompt first", "Run a prompt: its text can be compared with what the highest width would have chosen"
         if not self._recording.requests[self._request].prompt_ids:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from PySide6.QtCore import QPointF, Qt
@@ -10,6 +12,7 @@ from PySide6.QtTest import QTest
 from engine.bitwidth.knapsack import cheapest
 from engine.bitwidth.messages import Find, Stop, Studied, Study, Weigh, Weighed
 from engine.bitwidth.outlook import Outlook
+from engine.events import Progress
 from tests.factory import make_recording
 from views.bitwidth import BitwidthPanel
 from views.plan_choices import box, least
@@ -233,3 +236,23 @@ def test_tokens_as_such_draw_nothing_anew(panel: BitwidthPanel, monkeypatch: pyt
     panel.recording.revision += 1
     panel.tick(force=True)
     assert drawn
+
+
+def test_long_work_tells_how_long_it_will_take(panel: BitwidthPanel, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans, now = panel.plans, [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    plans.hear_state(True, False)
+    told = []
+    for done in (0, 8, 16):
+        plans.hear_progress(Progress("lowering one expert after the other", done, 128, "experts"))
+        panel.header.update_state()
+        told.append(panel.header.state.text())
+        now[0] += 4
+    start = "lowering one expert after the other: 0 of 128 experts"
+    assert [text.rpartition(", ")[2] for text in told] == [start, "about 60 s left", "about 56 s left"]
+    plans.hear_state(True, True)  # it is held: time passes, and nothing is done
+    now[0] += 1000
+    plans.hear_state(True, False)
+    plans.hear_progress(Progress("lowering one expert after the other", 17, 128, "experts"))
+    panel.header.update_state()
+    assert panel.header.state.text() == "lowering one expert after the other: 17 of 128 experts"
