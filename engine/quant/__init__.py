@@ -6,6 +6,7 @@ from engine.errors import EngineError
 from engine.quant.codec import Channel, Codec
 from engine.quant.feedback import Feedback
 from engine.quant.group import Group
+from engine.quant.inputs import Inputs
 from engine.quant.matrix import ExpertWeights, Matrix
 
 DEFAULT = "group64"
@@ -27,4 +28,4 @@ def codec_named(name: str) -> Codec:
         raise EngineError(f"Quantizer {name!r} is not known; choose one of {', '.join(CODECS)}") from None
 
 
-__all__ = ["CODECS", "DEFAULT", "Codec", "ExpertWeights", "Feedback", "Matrix", "codec_named"]
+__all__ = ["CODECS", "DEFAULT", "Codec", "ExpertWeights", "Feedback", "Inputs", "Matrix", "codec_named"]

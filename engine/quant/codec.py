@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.quant.inputs import Inputs
 from engine.quant.matrix import Matrix
 from engine.quant.packing import ALIGN, pack
 from engine.quant.scales import from_half, to_half, unit_of
@@ -53,8 +54,8 @@ class Codec(ABC):
     def _bounds(self, bits: int) -> tuple[int, int]:
         """The lowest and the highest code in use."""
 
-    def quantize(self, weight: Tensor, bits: int, inputs: Tensor | None = None) -> Matrix:
-        """Quantize a matrix [R, C] of any float type to ``bits``; ``inputs``, Σ x xᵀ [C, C] of what text sends through it, is for codecs
+    def quantize(self, weight: Tensor, bits: int, inputs: Inputs | None = None) -> Matrix:
+        """Quantize a matrix [R, C] of any float type to ``bits``; ``inputs``, what text sends through it, is for codecs
         that listen to text.
 
         Raises:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from engine.quant.group import Fit, Group
+from engine.quant.inputs import Inputs
 from engine.quant.matrix import Matrix
 
 _MOST = 4  # bits: above, rounding to the nearest is as good
-_DAMP = 0.01  # of the mean of H's diagonal, added to it: text is finite
 _TOGETHER = 64  # columns between two updates of all the others
 
 
@@ -28,19 +28,18 @@ class Feedback(Group):
         super().__init__(size, apart)
         self.name = self.name.replace("group", "gptq")
 
-    def quantize(self, weight: Tensor, bits: int, inputs: Tensor | None = None) -> Matrix:
-        if inputs is None or not bool(inputs.diagonal().any()) or bits > _MOST:
+    def quantize(self, weight: Tensor, bits: int, inputs: Inputs | None = None) -> Matrix:
+        if not inputs or bits > _MOST:
             return super().quantize(weight, bits)
-        fit = Fit(weight, bits, self, inputs.diagonal())
+        fit = Fit(weight, bits, self, inputs.strengths)
         return fit.matrix(*_choose(fit, inputs))
 
 
-def _choose(fit: Fit, hessian: Tensor) -> tuple[Tensor, Tensor]:
+def _choose(fit: Fit, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Codes, float32 [R, P], and what each leaves off of what its weight had become by then."""
-    columns = len(hessian)
-    order = hessian.diagonal().argsort(descending=True)
+    order, factor = inputs.order, inputs.factor
+    columns = len(order)
     values, steps, apart = (part[:, :columns][:, order] for part in (fit.values, fit.steps, fit.apart))
-    factor = _factor(hessian[order][:, order].double()).float()
     codes, lost = torch.zeros_like(values), torch.zeros_like(values)
     for first in range(0, columns, _TOGETHER):
         last = min(first + _TOGETHER, columns)
@@ -57,9 +56,3 @@ def _choose(fit: Fit, hessian: Tensor) -> tuple[Tensor, Tensor]:
     out[:, order], off[:, order] = codes, lost
     return out, off
 
-
-def _factor(hessian: Tensor) -> Tensor:
-    """The upper Cholesky factor of H's inverse, [C, C]."""
-    damped = hessian + torch.eye(len(hessian), dtype=hessian.dtype) * (_DAMP * hessian.diagonal().mean())
-    factor: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
-    return factor

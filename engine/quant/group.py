@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.quant.codec import Codec, Grid, padded
+from engine.quant.inputs import Inputs
 from engine.quant.matrix import Matrix
 from engine.quant.outliers import costliest, gathered, number_of
 from engine.quant.packing import ALIGN, pack
@@ -40,7 +41,7 @@ class Group(Codec):
     def outliers(self, rows: int, columns: int, bits: int) -> int:
         return number_of(self.apart, rows, columns) if bits <= _MOST else 0
 
-    def quantize(self, weight: Tensor, bits: int, inputs: Tensor | None = None) -> Matrix:
+    def quantize(self, weight: Tensor, bits: int, inputs: Inputs | None = None) -> Matrix:
         rows, columns = weight.shape
         if not self.outliers(rows, columns, bits):
             return super().quantize(weight, bits)

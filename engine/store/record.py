@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.quant import Codec, ExpertWeights, Matrix
+from engine.quant import Codec, ExpertWeights, Inputs, Matrix
 from engine.quant.outliers import Outliers
 from engine.store.format import Layout, PartLayout, Section
 
 
-def encode(parts: dict[str, Tensor], layout: Layout, codec: Codec, inputs: dict[str, Tensor] | None = None) -> bytearray:
-    """The record of an expert whose ``parts`` are tensors by name; ``inputs`` are H of each (engine.quant.feedback), where text was run.
+def encode(parts: dict[str, Tensor], layout: Layout, codec: Codec, inputs: dict[str, Inputs] | None = None) -> bytearray:
+    """The record of an expert whose ``parts`` are tensors by name; ``inputs`` are what went through each, where text was run.
 
     Raises:
         ValueError: a weight is not finite.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.errors import Cancelled, EngineError
 from engine.kernels import reference
-from engine.quant import ExpertWeights, Feedback
+from engine.quant import ExpertWeights, Feedback, Inputs
 from engine.store.format import CHECKSUMS, MANIFEST, SKELETON, VALUE_DTYPES, Manifest, layout_of
 from engine.store.partial import Partial, disk_errors
 from engine.store.reader import Store
@@ -114,7 +114,7 @@ class _Writing:
             biases = [part.name for part in self.source.spec.parts if not part.quantized]
             parts = dict(zip(names, (exact.up.codes, exact.down.codes), strict=True))
             parts |= {name: bias for name, bias in zip(biases, (exact.up_bias, exact.down_bias), strict=False) if bias is not None}
-            inputs = {name: x.T @ x for name, x in zip(names, (x.double(), middle.double()), strict=True)} if len(x) else {}
+            inputs = {name: Inputs(x.T @ x) for name, x in zip(names, (x.double(), middle.double()), strict=True)} if len(x) else {}
             self._partial.append({bits: encode(parts, layout, self.codec, inputs) for bits, layout in self.layouts.items()})
         if self._progress:
             done = layer * self.source.spec.experts + expert + 1

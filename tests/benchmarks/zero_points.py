@@ -28,7 +28,7 @@ from engine.bitwidth.fidelity import Yardstick
 from engine.corpus import read_documents
 from engine.kernels import reference
 from engine.models.skeleton import load_skeleton
-from engine.quant import ExpertWeights, Matrix, codec_named
+from engine.quant import ExpertWeights, Inputs, Matrix, codec_named
 from engine.quant.group import search
 from engine.store import Store
 
@@ -99,6 +99,7 @@ def main() -> None:
     skeleton.bind(listening)
     with torch.inference_mode():
         skeleton.model.base_model(input_ids=texts.learn[:, :-1], use_cache=False)
+    inputs = {(number, place): Inputs(gram) for number, grams in listening.inputs.items() for place, gram in enumerate(grams)}
     exact = DenseExperts(store, [16] * count)
     yardstick = Yardstick(skeleton, texts.verify, exact)
     groups = sum(matrix.rows * math.ceil(matrix.columns / GROUP) for matrix in (exact.weights(0, 16).up, exact.weights(0, 16).down))
@@ -113,8 +114,8 @@ def main() -> None:
 
                 def rounded(number: int, place: int, weight: Tensor, bits: int = bits, shifts: tuple[float, ...] = shifts) -> Tensor:
                     moved = shift(weight, bits, shifts) if len(shifts) > 1 else torch.zeros(())
-                    inputs = listening.inputs.get(number, [None, None])[place] if name == "gptq64" else None  # noqa: B023
-                    return codec.quantize(weight - moved, bits, inputs).dense(torch.float32) + moved  # noqa: B023
+                    heard = inputs.get((number, place)) if name == "gptq64" else None  # noqa: B023
+                    return codec.quantize(weight - moved, bits, heard).dense(torch.float32) + moved  # noqa: B023
 
                 kl = yardstick.measure(Rounded(store, count, rounded)).kl
                 held = store.record_bytes(bits) + groups * size / 8
