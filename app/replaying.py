@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,24 +73,16 @@ def subject_of(args: argparse.Namespace) -> Subject:
     Raises:
         EngineError: a file or a name cannot be used, or they do not go together.
     """
-    with ExitStack() as open_ones:
-
-        def session(path: Path) -> Recording:
-            recording = open_session(path)
-            open_ones.callback(recording.close)
-            return recording
-
-        recording = session(args.routing) if is_session(args.routing) else None
+    with ExitStack() as opened:
+        recording, measured = sessions(args, opened)
         routing = routing_of(recording) if recording else read_routing(args.routing, args.experts)
-        measured = session(args.session) if args.session else recording
         store = _store(args, routing) if args.model else None
         heard = _heard(args, routing) if args.train else None
         told = args.experts or (store.spec.experts if store else routing.expert_count if recording else None)
         routing, heard = _of_one_model(args, routing, heard, told)
-        if not routing.tokens:
-            raise EngineError(f"{args.routing} holds no decoded token; record requests of more than one new token")
+        check_decoded(args.routing, routing)
         records = _records(args, routing, store, recording)
-        costs = _costs(args, records, measured)
+        costs = costs_of(args.device, records.bytes_by_bits, measured)
         whole = Replay(routing, records, costs)
         sample, listened = (r.sample(args.sample) if r and args.sample != 0 else r for r in (routing, heard))
         replay = whole if sample is routing else Replay(sample, records, costs)
@@ -97,14 +90,43 @@ def subject_of(args: argparse.Namespace) -> Subject:
         return Subject(replay, whole, heard, listened, _predictors(args, store) if store else {}, measured is None, initial)
 
 
+def sessions(args: argparse.Namespace, opened: ExitStack) -> tuple[Recording | None, Recording | None]:
+    """The session that ``--routing`` is, and the one that tells costs, where there are any: that of ``--session``, or the same."""
+
+    def session(path: Path) -> Recording:
+        recording = open_session(path)
+        opened.callback(recording.close)
+        return recording
+
+    recording = session(args.routing) if args.routing and is_session(args.routing) else None
+    return recording, session(args.session) if args.session else recording
+
+
+def check_named(option: str, name: str, known: Collection[str]) -> None:
+    """Raises EngineError where there is none of that name."""
+    if name not in known:
+        raise EngineError(f"--{option} {name}: there is none of that name; choose from {', '.join(known)}")
+
+
+def check_decoded(path: Path, routing: Routing) -> None:
+    """Raises EngineError where there is nothing to replay."""
+    if not routing.tokens:
+        raise EngineError(f"{path} holds no decoded token; record requests of more than one new token")
+
+
+def check_shape(path: Path, routing: Routing, store: Store, instead: str = "") -> None:
+    """Raises EngineError where the routing of a file is of another model than the store's; ``instead`` says what else to do."""
+    spec = store.spec
+    if (spec.layers, spec.top_k) != (routing.layers, routing.top_k) or spec.experts < routing.expert_count:
+        theirs, ours = _shape(routing, routing.expert_count), f"{spec.layers} layers of {spec.experts} experts, top {spec.top_k}"
+        raise EngineError(f"{path} is of {theirs}, {store.name} of {ours}; give its own routing{instead}")
+
+
 def _store(args: argparse.Namespace, routing: Routing) -> Store:
     from app.headless import open_store
 
     store = open_store(resolve_model(args.model))
-    spec = store.spec
-    if (spec.layers, spec.top_k) != (routing.layers, routing.top_k) or spec.experts < routing.expert_count:
-        theirs, ours = _shape(routing, routing.expert_count), f"{spec.layers} layers of {spec.experts} experts, top {spec.top_k}"
-        raise EngineError(f"{args.routing} is of {theirs}, {store.name} of {ours}; give its own routing, or --record-bytes for --model")
+    check_shape(args.routing, routing, store, ", or --record-bytes for --model")
     return store
 
 
@@ -144,30 +166,40 @@ def _records(args: argparse.Namespace, routing: Routing, store: Store | None, re
             raise EngineError(f"--record-bytes {args.record_bytes}: give a size such as 1MiB")
         bits = args.bits or _BITS
         return Records({bits: size}, np.full(routing.shape.total, bits))
-    usual = int(recording.effective.get("bits", _BITS)) if recording else _BITS
-    bits = args.bits or (usual if usual in sizes else min(sizes, key=lambda width: abs(width - usual)))
+    bits = args.bits or usual_bits(sizes, recording)
     if bits not in sizes:
         raise EngineError(f"--bits {bits}: {name} is stored at {', '.join(map(str, sorted(sizes)))} bits; choose one of these")
     widths = Plan.read(args.plan, Subject.of(store)).bits if args.plan and store else [bits] * routing.shape.total
     return Records({width: sizes[width] for width in sorted(set(widths))}, np.array(widths, np.int64))
 
 
-def _costs(args: argparse.Namespace, records: Records, measured: Recording | None) -> Costs:
+def usual_bits(widths: Collection[int], recording: Recording | None) -> int:
+    """The width that budgets in shares are of where none is named: the session's, or 4, or what is nearest of those there are."""
+    usual = int(recording.effective.get("bits", _BITS)) if recording else _BITS
+    return usual if usual in widths else min(widths, key=lambda width: abs(width - usual))
+
+
+def costs_of(name: str | None, bytes_by_bits: dict[int, int], measured: Recording | None) -> Costs:
+    """What computing and reading from the device of that name cost: as a session ``measured`` it, or assumed.
+
+    Raises:
+        EngineError: there is no such device, or nobody knows how fast it is.
+    """
     devices = load_devices()
-    if args.device is not None and args.device not in devices:
-        raise EngineError(f"--device {args.device}: there is none of that name; choose from {', '.join(devices)}")
+    if name is not None:
+        check_named("device", name, devices)
     if measured is None:
-        if args.device == "native":
+        if name == "native":
             raise EngineError("--device native: how fast it is must be known; give a --session of this machine, or another device")
-        return assumed(devices[args.device or _DEVICE], records.bytes_by_bits)
+        return assumed(devices[name or _DEVICE], bytes_by_bits)
     seen = str(measured.effective.get("device", "native"))
     if seen not in devices:
         raise EngineError(f"The session imitates the device {seen}, which there is not here; give another session")
-    if seen != "native" and args.device == "native":
+    if seen != "native" and name == "native":
         raise EngineError(f"--device native: the session imitates {seen}, so that it does not tell how fast this machine reads")
     costs = calibrated(measured, devices[seen])
-    costs = replace(costs, expert_ns=assumed(costs.device, records.bytes_by_bits).expert_ns | costs.expert_ns)
-    return costs if args.device in (None, seen) else costs.at(devices[args.device])
+    costs = replace(costs, expert_ns=assumed(costs.device, bytes_by_bits).expert_ns | costs.expert_ns)
+    return costs if name in (None, seen) else costs.at(devices[name])
 
 
 def _predictors(args: argparse.Namespace, store: Store) -> dict[str, Learned]:

@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing, and names that there are not, before any file is read."""
+    from app.replaying import check_named
     from engine.residency import POLICIES
     from engine.simulate.replay import ORACLE
 
@@ -114,8 +115,7 @@ def _check(args: argparse.Namespace) -> None:
         for one in _listed(args, name):
             if one == "gate":
                 raise EngineError("--predictor gate: routers need the hidden states, which no routing holds; run the model with it instead")
-            if one not in known:
-                raise EngineError(f"--{name} {one}: there is none of that name; choose from {', '.join(known)}")
+            check_named(name, one, known)
     if args.plan and not args.model:
         raise EngineError("--plan: a plan gives widths of a model's experts; say of which with --model")
 
