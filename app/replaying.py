@@ -51,7 +51,7 @@ class Subject:
     initial: npt.NDArray[np.int32]
 
     def plain(self) -> dict[str, Any]:
-        routing, records, costs = self.replay.routing, self.replay.records, self.replay.costs
+        routing, records = self.replay.routing, self.replay.records
         return {
             "tokens": routing.tokens, "requests": routing.requests, "sampled": self.replay is not self.whole,
             "tokens_of": self.whole.routing.tokens, "requests_of": self.whole.routing.requests,
@@ -59,12 +59,17 @@ class Subject:
             "full_bytes": records.full, "least_budget_bytes": records.least(routing.top_k),
             "cycle_bytes": records.cycle(routing.shape, routing.top_k), "assumed": self.assumed,
             "listened_tokens": self.listened.tokens if self.listened else 0, "initial_experts": len(self.initial),
-            "costs": {
-                "layer_ns": costs.layer_ns, "token_ns": costs.token_ns, "predict_ns": costs.predict_ns,
-                "expert_ns": costs.expert_ns, "wake_ns": costs.wake_ns,
-                "lanes": costs.lanes, "device": costs.device.name, "bandwidth": costs.device.bandwidth, "latency_s": costs.device.latency,
-            },
+            "costs": plain_costs(self.replay.costs),
         }  # fmt: skip
+
+
+def plain_costs(costs: Costs) -> dict[str, Any]:
+    """As JSON tells them."""
+    return {
+        "layer_ns": costs.layer_ns, "token_ns": costs.token_ns, "predict_ns": costs.predict_ns, "expert_ns": costs.expert_ns,
+        "wake_ns": costs.wake_ns, "lanes": costs.lanes, "device": costs.device.name, "bandwidth": costs.device.bandwidth,
+        "latency_s": costs.device.latency,
+    }  # fmt: skip
 
 
 def subject_of(args: argparse.Namespace) -> Subject:

@@ -8,19 +8,25 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.demo import resolve_model
 from app.progress import Bar
 from engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from engine.bitwidth.calibration import Calibration
 
 _TOKENS = 16_384
 _EPILOG = """\
 Loss is by how much perplexity is higher than at 16 bits (or the store's highest width), and the plan's is within the tolerance if the
 upper end of its 95% interval is. Every other work of the text is learned from, the others are what the loss is told of. fast estimates all
 experts at all widths from one look and corrects by measuring; paper lowers one expert after the other (EdgeMoE), which takes as many
-measurements as there are experts. What was found out is kept in the cache: an interrupted calibration goes on where it was."""
+measurements as there are experts. --objective speed replays what routers choose through the engine's own buffer, as simulate does, under
+every plan that it considers, and is never slower by that than the plans of the fewest bytes. What was found out is kept in the cache: an
+interrupted calibration goes on where it was."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -35,8 +41,16 @@ def add_parser(subparsers: Any) -> None:
         help="texts in UTF-8, plain or .gz, as many tokens of each; form feeds part works")  # fmt: skip
     add("--tolerance", default="2%", metavar="SHARE", help="by how much perplexity may rise (default %(default)s)")
     add("--out", type=Path, required=True, metavar="PLAN", help="the plan file to write")
-    add("--objective", choices=("storage", "traffic"), default="storage",
-        help="what is to be least: bytes on storage, or bytes of experts that a token uses (default %(default)s)")  # fmt: skip
+    add("--objective", choices=("storage", "traffic", "speed"), default="storage",
+        help="what is to be least: bytes on storage, or bytes of experts that a token uses; or most: predicted tokens/s (default "
+             "%(default)s)")  # fmt: skip
+    speed = parser.add_argument_group("for --objective speed", "replays, as simulate does, with experts read on demand")
+    under = speed.add_argument
+    under("--budget", metavar="BYTES", help="a size, a share of all experts at 4 bits (of a session: at its own), or least (default: 25%%)")
+    under("--eviction", metavar="NAME", help="policy (default: the one that measured best)")
+    under("--device", metavar="NAME", help="storage to imitate (default: the session's, or nvme)")
+    under("--routing", type=Path, metavar="FILE", help="a session, an .npz or a .parquet of routing (default: what the text uses)")
+    under("--session", type=Path, metavar="FILE", help="a session of this machine, to know what computing and reading cost")
     add("--method", choices=("fast", "paper"), default="fast", help="(default %(default)s)")
     add("--tokens", type=int, default=_TOKENS, metavar="N", help="to learn from, and as many to verify on (default %(default)s)")
     add("--threads", type=int, default=0, metavar="N", help="threads to compute with (default: all but one core)")
@@ -48,9 +62,12 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate, with progress on stderr.
 
     Raises:
-        EngineError: the model, the text or the tolerance cannot be used, or no plan is good enough.
+        EngineError: the model, the text or an option cannot be used, or no plan is good enough.
         Cancelled: interrupted; what was found out is kept.
     """
+    from app import conditions
+
+    conditions.check(args)
     tolerance = _share(args.tolerance)
     if args.tokens < 1 or args.threads < 0:
         raise EngineError(f"--tokens {args.tokens} --threads {args.threads}: give at least one token")
@@ -69,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     kinds = [read_documents(path) for path in args.text]
     store = open_store(resolve_model(args.model))
+    under = conditions.conditions_of(args, store) if args.objective == "speed" else None
     torch.set_num_threads(args.threads or max(1, (os.cpu_count() or 2) - 1))
     skeleton = load_skeleton(store, torch.float32)
     texts = texts_of(skeleton.tokenizer, kinds, args.tokens, skeleton.context)
@@ -78,10 +96,15 @@ def run(args: argparse.Namespace) -> int:
         with Bar() as bar, Calibration(
             skeleton, texts, Notebook(store, texts.digest), bar.show, lambda: stopped[0]
         ) as calibration:  # fmt: skip
+            predicted = None
             if args.method == "paper":
                 made = calibration.paper_plan(tolerance)
-            else:
+            elif under is None:
                 made = calibration.plan(tolerance, calibration.objective(args.objective))
+            else:
+                speed = calibration.speed(under.setup, under.routing)
+                made = calibration.plan(tolerance, speed)
+                predicted = under.plain(speed, _beside(calibration, tolerance, made.bits))
             bound = made.packed.bound if made.packed and args.objective == "storage" else None
             size = calibration.bytes_of(made.bits)
     finally:
@@ -94,9 +117,16 @@ def run(args: argparse.Namespace) -> int:
         "tolerance": tolerance, "bytes": size, "least_bytes": bound, "widths": dict(sorted(Counter(made.bits).items())),
         "loss_measured": loss.share, "loss_ci": loss.share_range, "kl": loss.kl, "kl_ci": loss.kl_range, "perplexity": loss.perplexity,
         "tokens": texts.learn[:, 1:].numel(), "verify_tokens": texts.verify[:, 1:].numel(), "works": texts.works, "seconds": made.seconds,
+        "predicted": predicted,
     }  # fmt: skip
     print(json.dumps(about) if args.json else _sentences(about), file=sys.stdout)
     return 0
+
+
+def _beside(calibration: Calibration, tolerance: float, plan: Sequence[int]) -> dict[str, Sequence[int]]:
+    """The plan, those of the fewest bytes for the same tolerance, which were measured on the way, and one width for all."""
+    fewest = {name: calibration.plan(tolerance, calibration.objective(name)).bits for name in ("storage", "traffic")}
+    return {"speed": plan} | fewest | {f"{bits} bits": calibration.uniform(bits) for bits in reversed(calibration.store.widths)}
 
 
 def _share(text: str) -> float:
@@ -118,5 +148,22 @@ def _sentences(about: dict[str, Any]) -> str:
         f"Perplexity {about['perplexity']:.3f}, {about['loss_measured']:+.2%} ({low:+.2%} to {high:+.2%}, 95%) over that at 16 "
         f"bits; KL {about['kl']:.4f} nats a token.\n"
         f"Measured on {about['verify_tokens']:,} tokens of {about['works'][1]} works, learned from {about['tokens']:,} of "
-        f"{about['works'][0]} others, in {about['seconds']:.0f} s.\n{about['plan']}"
+        f"{about['works'][0]} others, in {about['seconds']:.0f} s.\n"
+        f"{_prediction(about['predicted']) if about['predicted'] else ''}{about['plan']}"
+    )
+
+
+def _prediction(told: dict[str, Any]) -> str:
+    """How fast, as a table."""
+    titles = {"speed": "this plan", "storage": "fewest bytes", "traffic": "fewest bytes a token"}
+    lines = [
+        f"{titles.get(row['plan'], row['plan']):20} {row['bytes'] / 1e6:>9,.2f} "
+        + ("does not fit" if row["tok_s"] is None else f"{row['mb_per_token']:>9.3f} {row['hit_rate']:>7.1%} {row['tok_s']:>9.1f}")
+        for row in told["rows"]
+    ]
+    return (
+        f"Predicted, with experts read on demand, by a replay of {told['tokens']:,} tokens of {told['routing'] or 'the text'}: "
+        f"{told['budget_bytes'] / 1e6:,.2f} MB of experts in memory, {told['eviction']}, {told['costs']['device']}; costs are "
+        f"{'assumed (--session tells them)' if told['assumed'] else 'of the session'}.\n"
+        f"{'':20} {'MB':>9} {'MB/token':>9} {'hits':>7} {'tokens/s':>9}\n" + "\n".join(lines) + "\n"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,8 +42,8 @@ class Delivered:
 
     bits: tuple[int, ...]
     loss: Loss
-    packed: Packed | None
-    seconds: float
+    packed: Packed | None = None
+    seconds: float = 0.0
 
 
 class Calibration:
@@ -157,9 +157,8 @@ class Calibration:
         self.notebook.keep_routing(found)
         return found
 
-    def objective(self, name: str, setup: Setup | None = None, routing: Routing | None = None) -> Objective:
-        """What plans are to make least, by its name in ``OBJECTIVES``; speed is that under a ``setup``, of the text's own routing where no
-        other is given.
+    def objective(self, name: str, setup: Setup | None = None) -> Objective:
+        """What plans are to make least, by its name in ``OBJECTIVES``; speed is that under a ``setup``, of the text's own routing.
 
         Raises:
             EngineError: the budget or the policy of the setup cannot be.
@@ -170,10 +169,16 @@ class Calibration:
         if name == "traffic":
             return Sum(self.traffic_costs())
         assert setup is not None, "speed is under some budget"
-        sizes = {bits: self.store.record_bytes(bits) for bits in self.widths}
-        routing = routing or self.routing()
-        self._stage = None
-        return Speed(routing, setup.costs, setup.budget, setup.eviction, sizes, self.widths, lambda: self._step(0))
+        return self.speed(setup)
+
+    def speed(self, setup: Setup, routing: Routing | None = None) -> Speed:
+        """The objective of most tokens/s under a ``setup``, of the text's own routing where no other is given.
+
+        Raises:
+            EngineError: the budget or the policy of the setup cannot be.
+        """
+        sizes = {bits: self.store.record_bytes(bits) for bits in self.store.widths}
+        return Speed(routing or self.routing(), setup.costs, setup.budget, setup.eviction, sizes, self.widths, self._heed)
 
     def places(self, bits: Sequence[int]) -> Choice:
         """A plan's widths by their places among ``widths``, [N]."""
@@ -209,18 +214,21 @@ class Calibration:
             if reached <= np.log1p(tolerance):
                 passed = allowed, reached
                 if best is None or packed.cost < objective.cost(self.places(best.bits)):
-                    best = Delivered(bits, loss, packed, time.monotonic() - began)
+                    best = Delivered(bits, loss, packed)
                 if reached > wanted * (1 - _NEAR / 2) or set(bits) == {min(widths)}:
                     break
             else:
                 failed = allowed, reached
             allowed = _between(passed, failed, wanted) if failed else allowed * min(4.0, wanted / max(reached, wanted / 4))
-        best = self._or_uniform(best, tolerance, objective, began)
+        best = self._or_uniform(best, tolerance, objective)
+        if best is None and isinstance(objective, Speed):  # there are some, of other objectives
+            raise EngineError(f"No plan of {self.store.name} that loses at most {tolerance:.3%} runs in a budget of {objective.budget:,} "
+                              "bytes; tolerate more, or give a larger one")  # fmt: skip
         if best is None:
             raise EngineError(self._refusal(tolerance))
-        return best
+        return replace(best, seconds=time.monotonic() - began)
 
-    def _or_uniform(self, best: Delivered | None, tolerance: float, objective: Objective, began: float) -> Delivered | None:
+    def _or_uniform(self, best: Delivered | None, tolerance: float, objective: Objective) -> Delivered | None:
         """One width for all, where that is within the tolerance and costs less: of little text the estimate may mislead."""
         for width in reversed(self.widths):
             bits = self.uniform(width)
@@ -230,7 +238,7 @@ class Calibration:
             loss = self.measure(VERIFY, bits)
             if loss.share_range[1] > tolerance:
                 break
-            best = Delivered(bits, loss, None, time.monotonic() - began)
+            best = Delivered(bits, loss)
         return best
 
     def paper_plan(self, tolerance: float) -> Delivered:

@@ -13,11 +13,12 @@ is where time is made linear next.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from engine.bitwidth.knapsack import Choice, Floats, Packed, cheapest
 from engine.errors import Cancelled, EngineError
@@ -43,8 +44,8 @@ class Worth:
 class Speed:
     """The objective of most tokens/s: ``routing`` within a ``budget`` in bytes under a policy, on a machine of these ``costs``.
 
-    ``record_bytes`` and ``widths`` say what is chosen from. Experts are read on demand; ``step`` is called before every replay, and may
-    raise to stop.
+    Plans are of ``widths``; ``record_bytes`` may tell of more, to predict others by. Experts are read on demand; ``step`` is called before
+    every replay, and may raise to stop.
 
     Raises:
         EngineError: the budget holds one layer's experts of one token at no width, or there is nothing to replay.
@@ -58,7 +59,7 @@ class Speed:
         if not self.routing.tokens:
             raise EngineError("The routing holds no decoded token; record requests of more than one new token")
         self.machine, self.budget, self.eviction, self.widths = costs, budget, eviction, widths
-        self._bytes = {bits: record_bytes[bits] for bits in widths}
+        self.record_bytes = record_bytes
         self._sizes = np.array([record_bytes[bits] for bits in widths], np.float64)
         self._fitting = np.flatnonzero(self._sizes * routing.top_k <= budget)
         if not len(self._fitting):
@@ -70,21 +71,26 @@ class Speed:
         self._known: dict[bytes, float] = {}
         self._step = step
 
-    def tok_s(self, choice: Choice) -> float:
-        """Predicted tokens/s of a choice of widths by their places [N]; 0 where it does not fit."""
-        return 1 / self.cost(choice)
+    def predicted(self, bits: Sequence[int]) -> Replayed | None:
+        """What the routing comes to with these bits [N]; None where the budget does not hold one layer's experts of one token.
+
+        Raises:
+            Cancelled: ``step`` said so.
+        """
+        largest = max(self.record_bytes[width] for width in set(bits))
+        return self._replayed(np.array(bits, np.int64)) if largest * self.routing.top_k <= self.budget else None
 
     def cost(self, choice: Choice) -> float:
-        """Predicted s a token."""
+        """Predicted s a token of a choice of widths by their places [N]; infinite where it does not fit."""
         key = choice.astype(np.uint8).tobytes()
         if key not in self._known:
             fits = bool(np.isin(choice, self._fitting).all())
-            self._known[key] = _seconds(self._replayed(choice)) if fits else np.inf
+            self._known[key] = _seconds(self._replayed(self._bits(choice))) if fits else np.inf
         return self._known[key]
 
     def costs_around(self, choice: Choice) -> Floats:
         """What each expert adds to the s of a token at each width, [N, W], around a plan."""
-        told, worth = self._replayed(choice), self._worth(choice)
+        told, worth = self._replayed(self._bits(choice)), self._worth(choice)
         misses, held = (counts / told.tokens for counts in (told.expert_misses, told.held))
         seconds = np.array([self.machine.expert_ns.get(bits, 0) for bits in self.widths]) / 1e9
         costs: Floats = np.outer(misses * worth.read + held * worth.room, self._sizes) + np.outer(self.uses * worth.compute, seconds)
@@ -114,25 +120,29 @@ class Speed:
 
     def _worth(self, choice: Choice) -> Worth:
         """By replays that differ in one thing each. Who is missed does not depend on the clock: differences are exact but for room."""
-        machine, device = self.machine, self.machine.device
-        told = self._replayed(choice)
+        machine, device, bits = self.machine, self.machine.device, self._bits(choice)
+        told = self._replayed(bits)
         usual, read = _seconds(told), told.demand_bytes / told.tokens
         slow_disk = replace(machine, device=msgspec.structs.replace(device, bandwidth=device.bandwidth / (1 + _SLOWER)))
         slow_cores = replace(machine, expert_ns={bits: round(ns * (1 + _SLOWER)) for bits, ns in machine.expert_ns.items()})
         computed = float(self.uses @ np.array([machine.expert_ns.get(bits, 0) for bits in self.widths])[choice]) / 1e9
-        slower_read = _seconds(self._replayed(choice, slow_disk)) - usual
-        slower_compute = _seconds(self._replayed(choice, slow_cores)) - usual
+        slower_read = _seconds(self._replayed(bits, slow_disk)) - usual
+        slower_compute = _seconds(self._replayed(bits, slow_cores)) - usual
         least = int(self._sizes[choice].max()) * self.routing.top_k
         tight, wide = max(least, round(self.budget * (1 - _ROOM))), round(self.budget * (1 + _ROOM))
-        gained = _seconds(self._replayed(choice, budget=tight)) - _seconds(self._replayed(choice, budget=wide))
+        gained = _seconds(self._replayed(bits, budget=tight)) - _seconds(self._replayed(bits, budget=wide))
         return Worth(
             max(0.0, slower_read / (_SLOWER * read)) if read else 0.0, max(0.0, slower_compute / (_SLOWER * computed)) if computed else 0.0,
             max(0.0, gained / (wide - tight)),
         )  # fmt: skip
 
-    def _replayed(self, choice: Choice, machine: Costs | None = None, budget: int | None = None) -> Replayed:
+    def _bits(self, choice: Choice) -> npt.NDArray[np.int64]:
+        bits: npt.NDArray[np.int64] = np.array(self.widths, np.int64)[choice]
+        return bits
+
+    def _replayed(self, bits: npt.NDArray[np.int64], machine: Costs | None = None, budget: int | None = None) -> Replayed:
         self._step()
-        records = Records(self._bytes, np.array(self.widths, np.int64)[choice])
+        records = Records(self.record_bytes, bits)
         told = Replay(self.routing, records, machine or self.machine).run(Cell(budget or self.budget, self.eviction))
         if told is None:
             raise Cancelled
