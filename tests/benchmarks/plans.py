@@ -66,13 +66,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=cache_folder() / "plans", help="where stores and notes are kept")
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    kinds = [read_documents(path) for path in args.texts]
     plain = demo_store()
     skeleton = load_skeleton(plain, torch.float32)
-    known = [[work for number, work in enumerate(works) if number % 4 != 3] for works in kinds]
-    texts = texts_of(skeleton.tokenizer, known, args.tokens, skeleton.context)
-    others = texts_of(skeleton.tokenizer, [works[3::4] for works in kinds], args.tokens // 2, skeleton.context)
-    held_out = torch.cat([others.learn, others.verify])
+    texts, held_out = parted(skeleton, args.texts, args.tokens)
     stores = {plain.quantizer: plain} | made(skeleton, texts, args.work)
     judged = {name: Judged(store, texts, held_out, args.work) for name, store in stores.items()}
     print(f"{held_out[:, 1:].numel():,} tokens of works held out; {texts.learn[:, 1:].numel():,} learned from, as many verified on\n")
@@ -89,6 +85,15 @@ def main() -> None:
         tolerances(name, judged[name])
     if args.exhaustive:
         exhaustive(judged[plain.quantizer])
+
+
+def parted(skeleton: Skeleton, files: list[Path], tokens: int) -> tuple[Texts, torch.Tensor]:
+    """What to calibrate on, and blocks of the works held out."""
+    kinds = [read_documents(path) for path in files]
+    known = [[work for number, work in enumerate(works) if number % 4 != 3] for works in kinds]
+    texts = texts_of(skeleton.tokenizer, known, tokens, skeleton.context)
+    others = texts_of(skeleton.tokenizer, [works[3::4] for works in kinds], tokens // 2, skeleton.context)
+    return texts, torch.cat([others.learn, others.verify])
 
 
 def made(skeleton: Skeleton, texts: Texts, work: Path) -> dict[str, Store]:
