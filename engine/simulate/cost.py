@@ -14,6 +14,7 @@ from engine.preload.predictor import GATE_REACH, LEARNED_REACH
 from engine.recording.recording import Recording
 
 _TOGETHER = 40_000  # ns within which reads count as sent together
+_LEAST_SLOPE = 0.01  # ns a byte: no storage reads 100 GB/s
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ def calibrated(recording: Recording, device: Device = NATIVE, newest: int = 4000
     reads = spans[(spans["kind"] == SpanKind.READ) & (spans["token"] > 0)]
     by_bits = {int(bits): int(np.mean(experts["duration"][experts["bits"] == bits])) for bits in np.unique(experts["bits"])}
     predicting = own["duration"][own["kind"] == SpanKind.PREDICT]
-    seen = _seen(reads[reads["outcome"] != Outcome.PRELOADED], device)
+    storage = seen(reads, device)
     lanes = int(recording.effective.get("io_threads", 4))
     return Costs(
-        seen, int(np.mean(layers) / model.layers), int(np.mean(rest) - predicting.sum() / len(decoded)), by_bits,
-        min(lanes, seen.queue_depth), _wake(spans, reads),
+        storage, int(np.mean(layers) / model.layers), int(np.mean(rest) - predicting.sum() / len(decoded)), by_bits,
+        min(lanes, storage.queue_depth), _wake(spans, reads),
         int(np.mean(predicting) / _depth(recording)) if len(predicting) else Costs.predict_ns,
     )  # fmt: skip
 
@@ -84,25 +85,40 @@ def _depth(recording: Recording) -> int:
     return int(depth) if depth != "auto" else LEARNED_REACH if learned else GATE_REACH
 
 
-def _seen(reads: np.ndarray, device: Device) -> Device:
-    """The storage as it was seen: what a burst of reads that went out together took, against how many there were, is a line whose height is
-    the latency and whose slope is one transfer. Where there were too few, ``device`` as it says."""
+def seen(reads: np.ndarray, device: Device) -> Device:
+    """The storage as spans of ``reads`` show it: what a burst of reads on demand that went out together took, against its bytes, is a line
+    whose height is the latency and whose slope is the transfer. An imitated device is nowhere faster than it says.
+
+    Where all bursts were of one size, ``device`` is slower as a whole; where there were too few, it is as it says.
+    """
+    told = device if device.name != NATIVE.name else Device(NATIVE.name, NATIVE.title, 1e9, 1e-4, NATIVE.queue_depth)
     if len(reads) < 20:
-        return device if device.name != NATIVE.name else Device(NATIVE.name, NATIVE.title, 1e9, 1e-4, NATIVE.queue_depth)
+        return told
     reads = reads[np.argsort(reads["start"])]
     end = np.maximum.accumulate(reads["start"] + reads["duration"])
     first = np.concatenate([[0], np.flatnonzero(reads["start"][1:] >= end[:-1]) + 1])  # of every busy stretch
-    count = np.diff(np.append(first, len(reads)))
     last = np.append(first[1:], len(reads)) - 1
-    together = reads["start"][last] - reads["start"][first] < _TOGETHER
-    took, count = (end[last] - reads["start"][first])[together].astype(np.float64), count[together]
-    size = float(np.mean(reads["bytes"]))
-    if len(np.unique(count)) > 1:
-        slope, height = np.polyfit(count, took, 1)
-    else:
-        slope, height = size, float(np.mean(took)) if len(took) else 1e5  # 1 GB/s
-    slope = max(float(slope), 1e3)
-    return Device(device.name, device.title, size / slope * 1e9, max(0.0, float(height)) / 1e9, device.queue_depth)
+    ahead = np.add.reduceat(reads["outcome"] == Outcome.PRELOADED, first) > 0
+    bursts = (reads["start"][last] - reads["start"][first] < _TOGETHER) & ~ahead
+    took = (end[last] - reads["start"][first])[bursts].astype(np.float64)
+    sizes = np.add.reduceat(reads["bytes"].astype(np.float64), first)[bursts]
+    if not len(sizes):
+        return told
+    if len(np.unique(sizes)) > 1:
+        slope, height = _line(sizes, took, max(1e9 / device.bandwidth, _LEAST_SLOPE), device.latency * 1e9)
+        return Device(device.name, device.title, 1e9 / slope, height / 1e9, device.queue_depth)
+    times = float(took.mean()) / 1e9 / (sizes[0] / told.bandwidth + told.latency)
+    return Device(device.name, device.title, told.bandwidth / times, told.latency * times, device.queue_depth)
+
+
+def _line(x: np.ndarray, y: np.ndarray, least_slope: float, least_height: float) -> tuple[float, float]:
+    """Slope and height of the line nearest to points, neither under its least: noise may tilt it."""
+    slope, height = np.polyfit(x, y, 1)
+    if slope < least_slope:
+        return least_slope, max(least_height, float(np.mean(y - least_slope * x)))
+    if height < least_height:
+        return max(least_slope, float(np.mean((y - least_height) * x) / np.mean(x * x))), least_height
+    return float(slope), float(height)
 
 
 def _wake(spans: np.ndarray, reads: np.ndarray) -> int:
