@@ -40,6 +40,10 @@ def random_losses(count: int, seed: int) -> Floats:
     return found
 
 
+def disk_of(bandwidth: float) -> Device:
+    return Device(DISK.name, DISK.title, bandwidth, DISK.latency, DISK.queue_depth)
+
+
 def lost(losses: Floats, choice: Choice) -> float:
     return float(losses[np.arange(len(choice)), choice].sum())
 
@@ -135,6 +139,26 @@ def test_an_expert_that_nobody_uses_costs_next_to_nothing() -> None:
     costs = speed_of(routing).costs_around(np.ones(24, np.int64))
     unused = np.arange(24) % 8 >= 6
     assert costs[unused].max() < 1e-4 * costs[~unused].max() and (np.diff(costs[unused]) > 0).all()
+
+
+def test_where_all_stays_in_memory_an_expert_costs_what_it_computes() -> None:
+    routing = make_routing((2000,), seed=5)
+    speed = speed_of(routing, 100_000_000, costs=replace(COSTS, device=disk_of(10e9)))
+    costs = speed.costs_around(np.ones(24, np.int64))
+    wanted = speed.uses * (26_000 - 14_000) / 1e9
+    often = speed.uses > 0.1
+    assert often.any() and costs[often, 2] - costs[often, 1] == pytest.approx(wanted[often], rel=0.1)
+
+
+def test_what_stays_in_memory_takes_room_from_the_others() -> None:
+    """It is never read again and computes as fast at any width: only the room is left to cost."""
+    tokens, random = 1000, np.random.default_rng(4)
+    chosen = np.stack([np.zeros((tokens, 2)), 1 + random.integers(0, 7, (tokens, 2))], 2).astype(np.int16)
+    routing = Routing(chosen, np.array([tokens], np.int64), 8)
+    speed = speed_of(routing, 6 * SIZES[8], costs=replace(COSTS, expert_ns=dict.fromkeys(SIZES, 10_000)))
+    costs, always = speed.costs_around(np.full(16, 2)), [0, 8]
+    first_touch = (SIZES[8] - SIZES[2]) / DISK.bandwidth / tokens
+    assert (costs[always, 2] - costs[always, 0] > 20 * first_touch).all()
 
 
 def test_around_a_plan_costs_tell_what_a_slower_storage_would() -> None:
