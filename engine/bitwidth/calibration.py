@@ -21,7 +21,7 @@ from engine.bitwidth.notebook import Notebook
 from engine.bitwidth.objective import Objective, Sum
 from engine.bitwidth.routed import routing_of
 from engine.bitwidth.sensitivity import Sensitivity, estimate
-from engine.bitwidth.speed import Speed
+from engine.bitwidth.speed import MOST_REPLAYS, Speed
 from engine.errors import Cancelled, EngineError
 from engine.models.skeleton import Skeleton
 from engine.simulate.routing import Routing
@@ -178,7 +178,13 @@ class Calibration:
             EngineError: the budget or the policy of the setup cannot be.
         """
         sizes = {bits: self.store.record_bytes(bits) for bits in self.store.widths}
-        return Speed(routing or self.routing(), setup.costs, setup.budget, setup.eviction, sizes, self.widths, self._heed)
+        routing = routing or self.routing()
+
+        def step(done: int) -> None:
+            self._report("replaying plans", min(done, MOST_REPLAYS), MOST_REPLAYS, "replays")
+            self._heed()
+
+        return Speed(routing, setup.costs, setup.budget, setup.eviction, sizes, self.widths, step)
 
     def places(self, bits: Sequence[int]) -> Choice:
         """A plan's widths by their places among ``widths``, [N]."""

@@ -28,6 +28,8 @@ from engine.simulate.routing import NONE, Routing
 
 _ROUNDS = 4  # plans that time is made linear around
 _SLOWER, _ROOM = 0.05, 0.05  # by which shares it is tried what time and room are worth
+MOST_REPLAYS = 2 + _ROUNDS * 5
+"""By one packing."""
 _USES = 400_000  # of experts by the tokens that are replayed: more tell little more, and each plan is replayed
 
 
@@ -44,8 +46,8 @@ class Worth:
 class Speed:
     """The objective of most tokens/s: ``routing`` within a ``budget`` in bytes under a policy, on a machine of these ``costs``.
 
-    Plans are of ``widths``; ``record_bytes`` may tell of more, to predict others by. Experts are read on demand; ``step`` is called before
-    every replay, and may raise to stop.
+    Plans are of ``widths``; ``record_bytes`` may tell of more, to predict others by. Experts are read on demand; ``step`` is told before
+    every replay how many there were since the packing began, and may raise to stop.
 
     Raises:
         EngineError: the budget holds one layer's experts of one token at no width, or there is nothing to replay.
@@ -53,7 +55,7 @@ class Speed:
 
     def __init__(
         self, routing: Routing, costs: Costs, budget: int, eviction: str, record_bytes: dict[int, int], widths: tuple[int, ...],
-        step: Callable[[], object] = lambda: None,
+        step: Callable[[int], object] = lambda done: None,
     ) -> None:  # fmt: skip
         self.routing = routing.sample(max(1, _USES // (routing.layers * routing.top_k)))
         if not self.routing.tokens:
@@ -68,8 +70,8 @@ class Speed:
         numbers = self.routing.experts + np.arange(routing.layers, dtype=np.int64)[:, None] * routing.expert_count
         uses = np.bincount(numbers[self.routing.experts != NONE], minlength=routing.shape.total)
         self.uses: Floats = uses / self.routing.tokens
-        self._known: dict[bytes, float] = {}
-        self._step = step
+        self._known: dict[bytes, Replayed] = {}
+        self._step, self._done = step, 0
 
     def predicted(self, bits: Sequence[int]) -> Replayed | None:
         """What the routing comes to with these bits [N]; None where the budget does not hold one layer's experts of one token.
@@ -82,15 +84,11 @@ class Speed:
 
     def cost(self, choice: Choice) -> float:
         """Predicted s a token of a choice of widths by their places [N]; infinite where it does not fit."""
-        key = choice.astype(np.uint8).tobytes()
-        if key not in self._known:
-            fits = bool(np.isin(choice, self._fitting).all())
-            self._known[key] = _seconds(self._replayed(self._bits(choice))) if fits else np.inf
-        return self._known[key]
+        return _seconds(self._told(choice)) if np.isin(choice, self._fitting).all() else np.inf
 
     def costs_around(self, choice: Choice) -> Floats:
         """What each expert adds to the s of a token at each width, [N, W], around a plan."""
-        told, worth = self._replayed(self._bits(choice)), self._worth(choice)
+        told, worth = self._told(choice), self._worth(choice)
         misses, held = (counts / told.tokens for counts in (told.expert_misses, told.held))
         seconds = np.array([self.machine.expert_ns.get(bits, 0) for bits in self.widths]) / 1e9
         costs: Floats = np.outer(misses * worth.read + held * worth.room, self._sizes) + np.outer(self.uses * worth.compute, seconds)
@@ -100,7 +98,7 @@ class Speed:
     def pack(self, losses: Floats, allowed: float) -> Packed | None:
         """The fastest plan found that by estimate loses at most ``allowed``: never slower than that of the fewest bytes on storage or
         a token. Its cost is in s a token; no bound is known."""
-        few = losses[:, self._fitting]
+        self._done, few = 0, losses[:, self._fitting]
         stored = np.tile(self._sizes[self._fitting], (len(losses), 1))
         tried = list[Choice]()
         for costs in (stored, stored * np.maximum(self.uses, 1e-6)[:, None]):
@@ -121,7 +119,7 @@ class Speed:
     def _worth(self, choice: Choice) -> Worth:
         """By replays that differ in one thing each. Who is missed does not depend on the clock: differences are exact but for room."""
         machine, device, bits = self.machine, self.machine.device, self._bits(choice)
-        told = self._replayed(bits)
+        told = self._told(choice)
         usual, read = _seconds(told), told.demand_bytes / told.tokens
         slow_disk = replace(machine, device=msgspec.structs.replace(device, bandwidth=device.bandwidth / (1 + _SLOWER)))
         slow_cores = replace(machine, expert_ns={bits: round(ns * (1 + _SLOWER)) for bits, ns in machine.expert_ns.items()})
@@ -136,12 +134,20 @@ class Speed:
             max(0.0, gained / (wide - tight)),
         )  # fmt: skip
 
+    def _told(self, choice: Choice) -> Replayed:
+        """Of a plan that fits, replayed once."""
+        key = choice.astype(np.uint8).tobytes()
+        if key not in self._known:
+            self._known[key] = self._replayed(self._bits(choice))
+        return self._known[key]
+
     def _bits(self, choice: Choice) -> npt.NDArray[np.int64]:
         bits: npt.NDArray[np.int64] = np.array(self.widths, np.int64)[choice]
         return bits
 
     def _replayed(self, bits: npt.NDArray[np.int64], machine: Costs | None = None, budget: int | None = None) -> Replayed:
-        self._step()
+        self._step(self._done)
+        self._done += 1
         records = Records(self.record_bytes, bits)
         told = Replay(self.routing, records, machine or self.machine).run(Cell(budget or self.budget, self.eviction))
         if told is None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from engine.bitwidth.knapsack import Choice, Floats, cheapest
-from engine.bitwidth.speed import Speed
+from engine.bitwidth.speed import MOST_REPLAYS, Speed
 from engine.errors import Cancelled, EngineError
 from engine.preload.device import Device
 from engine.simulate.cost import Costs
@@ -28,7 +28,7 @@ COSTS = Costs(DISK, layer_ns=50_000, token_ns=300_000, expert_ns={2: 9_000, 4: 1
 
 
 def speed_of(
-    routing: Routing, budget: int = 900_000, eviction: str = "lru", costs: Costs = COSTS, step: Callable[[], object] = lambda: None
+    routing: Routing, budget: int = 900_000, eviction: str = "lru", costs: Costs = COSTS, step: Callable[[int], object] = lambda done: None
 ) -> Speed:
     return Speed(routing, costs, budget, eviction, SIZES, WIDTHS, step)
 
@@ -71,11 +71,21 @@ def test_a_plan_takes_what_its_replay_takes(eviction: str, seed: int) -> None:
 
 
 def test_what_is_known_is_not_replayed_again() -> None:
-    replays = [0]
-    speed = speed_of(make_routing(), step=lambda: replays.__setitem__(0, replays[0] + 1))
+    told: list[int] = []
+    speed = speed_of(make_routing(), step=told.append)
     choice = np.ones(24, np.int64)
-    assert speed.cost(choice) == speed.cost(choice.copy()) and replays == [1]
-    assert speed.cost(np.zeros(24, np.int64)) < speed.cost(choice) and replays == [2]
+    assert speed.cost(choice) == speed.cost(choice.copy()) and told == [0]
+    assert speed.cost(np.zeros(24, np.int64)) < speed.cost(choice) and told == [0, 1]
+
+
+def test_a_packing_tells_each_replay_and_takes_no_more_than_it_says() -> None:
+    told: list[int] = []
+    losses = random_losses(24, 2)
+    speed = speed_of(make_routing((60, 50)), step=told.append)
+    for _ in range(2):
+        told.clear()
+        assert speed.pack(losses, float(losses.max(1).sum()) * 0.2) is not None
+        assert told == list(range(len(told))) and 0 < len(told) <= MOST_REPLAYS
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -201,8 +211,8 @@ def test_what_cannot_be_is_refused() -> None:
 def test_it_stops_before_the_next_replay(after: int) -> None:
     routing, replays = make_routing((30,)), [0]
 
-    def step() -> None:
-        if replays[0] == after:
+    def step(done: int) -> None:
+        if done == after:
             raise Cancelled
         replays[0] += 1
 
