@@ -120,3 +120,30 @@ def test_finds_plans_by_every_objective_and_compares_tokens(calibrator: Calibrat
     calibrator.compare(messages.Compare(2, highest, ids, str(model), "another"))
     rest()
     assert len(compared) == 2 and "another model" in troubles[-1]
+
+
+def test_finds_by_the_papers_method_which_knows_bytes_only(calibrator: Calibrator, qtbot, model: Path, text: Path) -> None:
+    studied, weighed = ask(calibrator, qtbot, model, text)
+    uniform = {notice.plan[0]: notice for notice in weighed if notice.method == "uniform"}
+    stages: list[str] = []
+    troubles: list[str] = []
+    calibrator.progressed.connect(lambda told: stages.append(told.stage if told else ""))
+    calibrator.troubled.connect(troubles.append)
+
+    def find(tolerance: float, objective: str, method: str) -> None:
+        before = len(weighed)
+        calibrator.find(tolerance, objective, method)
+        qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and not calibrator.busy, timeout=120_000)
+        assert bool(troubles) != any(notice.delivered for notice in weighed[before:])
+
+    find(0.5, "storage", "paper")
+    made = weighed[-1]
+    assert made.delivered and len(set(made.plan)) <= 2 and set(made.plan) <= set(studied[0].widths)
+    assert made.method == ("paper" if len(set(made.plan)) == 2 else "uniform") and not troubles
+    assert min(uniform) <= min(made.plan) and "lowering one expert after the other" in stages
+    find(0.5, "traffic", "paper")
+    assert "knows bytes on storage only" in troubles.pop()
+    find(0.5, "storage", "luck")
+    assert troubles.pop() == "There is no method 'luck'; choose fast or paper"
+    find(99.0, "storage", "fast")
+    assert "9900.000% cannot be meant" in troubles.pop()

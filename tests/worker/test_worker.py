@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,12 +30,15 @@ ROOT = Path(__file__).parents[2]
 class Engine:
     """A worker process and the window's end of its connection."""
 
+    module = "engine.worker"
+    decode: Callable[[bytes], Any] = staticmethod(events.decode_notice)
+
     def __init__(self, folder: Path) -> None:
         key = secrets.token_bytes(16)
-        self.notices: list[events.Notice] = []
+        self.notices: list[Any] = []
         with Listener(str(folder / "engine"), "AF_UNIX", authkey=key) as listener:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "engine.worker", "--address", str(listener.address)],
+                [sys.executable, "-m", self.module, "--address", str(listener.address)],
                 stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env={**os.environ, "XDG_CACHE_HOME": str(folder)},
             )  # fmt: skip
             assert self.process.stdin is not None
@@ -42,14 +46,14 @@ class Engine:
             self.process.stdin.flush()
             self.connection: Connection[bytes, bytes] = listener.accept()
 
-    def send(self, *commands: events.Command) -> None:
+    def send(self, *commands: Any) -> None:
         for command in commands:
             self.connection.send_bytes(events.encode(command))
 
-    def until(self, found: Callable[[events.Notice], bool], seconds: float = 60) -> events.Notice:
+    def until(self, found: Callable[[Any], bool], seconds: float = 60) -> Any:
         deadline = time.monotonic() + seconds
         while self.connection.poll(max(0, deadline - time.monotonic())):
-            notice = events.decode_notice(self.connection.recv_bytes())
+            notice = self.decode(self.connection.recv_bytes())
             self.notices.append(notice)
             if found(notice):
                 return notice
