@@ -45,6 +45,7 @@ class Window(QMainWindow):
         self.live, self.preferences = live, preferences
         self.calibrator = Calibrator(live, parent=self)
         self.theme = themes.choose(preferences.get("theme", themes.SYSTEM), QApplication.instance())
+        themes.apply(self.theme, QApplication.instance())  # before there are widgets, each of which would be coloured anew
         self.selection, self.tuning = Selection(self), TuningModel(self)
         self._picked = self.selection.picked
         self.tuning.offer("device", tuple(live.devices))

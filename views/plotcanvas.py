@@ -83,8 +83,7 @@ class Canvas(Navigable, pg.GraphicsLayoutWidget):
         """Another plot below; ``text`` writes a value of its axis."""
         axis, bottom = ValueAxis(text, self.small), BottomAxis(self.small)
         layout = self.ci
-        plot = layout.addPlot(row=len(self.rows), col=0, axisItems={"left": axis, "bottom": bottom})
-        plot.setMenuEnabled(False)
+        plot = layout.addPlot(row=len(self.rows), col=0, axisItems={"left": axis, "bottom": bottom}, enableMenu=False)
         plot.setMouseEnabled(False, False)
         plot.hideButtons()
         for unseen in ("top", "right"):

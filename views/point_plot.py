@@ -17,9 +17,8 @@ class PointPlot(pg.PlotWidget):
     """``told`` is the box beside the chosen point; the concrete plot adds it over all else it draws."""
 
     def __init__(self, parent: QWidget, axis: pg.AxisItem, width: int) -> None:
-        super().__init__(parent, axisItems={"left": axis})
+        super().__init__(parent, axisItems={"left": axis}, enableMenu=False)
         plot = self.getPlotItem()
-        plot.setMenuEnabled(False)
         plot.setMouseEnabled(False, False)
         plot.hideButtons()
         plot.showGrid(x=False, y=True, alpha=0.25)
