@@ -96,6 +96,8 @@ def test_where_the_sources_cannot_be_written_the_users_cache_is(nothing_built: P
     monkeypatch.setattr(build, "_folders", lambda: (nothing_built / "closed", nothing_built / "cache"))
     if not any(map(build.shutil.which, build._COMPILERS)):
         pytest.skip("there is no C++ compiler")
+    (nothing_built / "a.cpp").write_text("int a;")
+    monkeypatch.setattr(build, "ROOT", nothing_built)
     made = built(("-O0",))
     assert made.parent == nothing_built / "cache" and built(("-O0",)) == made
     assert [file.name for file in made.parent.iterdir()] == [made.name]
