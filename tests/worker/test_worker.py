@@ -34,6 +34,7 @@ class Engine:
     decode: Callable[[bytes], Any] = staticmethod(events.decode_notice)
 
     def __init__(self, folder: Path) -> None:
+        self.cache = folder / "edgemoe-studio"
         key = secrets.token_bytes(16)
         self.notices: list[Any] = []
         with Listener(str(folder / "engine"), "AF_UNIX", authkey=key) as listener:
@@ -66,6 +67,14 @@ class Engine:
         rows = [n.tables["tokens"] for n in self.notices if isinstance(n, events.Batch) and "tokens" in n.tables]
         return len(np.frombuffer(b"".join(rows), events.TOKEN))
 
+    def forget(self) -> None:
+        """Let go of the model, of what was converted and of what was said."""
+        self.send(events.Stop(), events.Load("/nowhere", {}))
+        self.until(lambda n: isinstance(n, events.Failed) and "/nowhere" in n.text)
+        self.state("idle")
+        self.notices.clear()
+        shutil.rmtree(self.cache, ignore_errors=True)
+
     def close(self) -> None:
         self.connection.close()
         self.process.kill()
@@ -73,10 +82,32 @@ class Engine:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+def fresh(tmp_path: Path) -> Iterator[Engine]:
+    """A process of the test's own."""
     engine = Engine(tmp_path)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def former() -> Iterator[list[Engine]]:
+    """The engine of the test before, if there was one."""
+    engines: list[Engine] = []
+    yield engines
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def engine(former: list[Engine], tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """One without a model and with an empty cache: that of the test before, where it still serves, for it takes seconds to import torch."""
+    if former and former[0].process.poll() is None:
+        former[0].forget()
+    else:
+        for ended in former:
+            ended.close()
+        former[:] = [Engine(tmp_path_factory.mktemp("engine"))]
+    return former[0]
 
 
 @pytest.fixture(scope="module")
@@ -92,30 +123,30 @@ def load(engine: Engine, model: Path = MODEL, **settings: events.Value) -> event
     return ready
 
 
-def test_a_request_from_load_to_its_end(engine: Engine) -> None:
-    ready = load(engine, max_tokens=30, ignore_eos=True)
+def test_a_request_from_load_to_its_end(fresh: Engine) -> None:
+    ready = load(fresh, max_tokens=30, ignore_eos=True)
     assert (ready.model.layers, ready.model.experts) == (8, 16)
-    assert any(isinstance(n, events.Progress) and 0 < n.done < n.total for n in engine.notices), "conversion shows progress"
-    engine.send(events.Generate("Once upon a time", paused=True), events.Step(), events.Step())
-    engine.state("paused")
-    engine.send(events.Change("budget", "10%"), events.Change("budget", "1"), events.Resume())
-    assert isinstance(engine.until(lambda n: isinstance(n, events.Applied)), events.Applied)
-    refused = engine.until(lambda n: isinstance(n, events.Refused))
+    assert any(isinstance(n, events.Progress) and 0 < n.done < n.total for n in fresh.notices), "conversion shows progress"
+    fresh.send(events.Generate("Once upon a time", paused=True), events.Step(), events.Step())
+    fresh.state("paused")
+    fresh.send(events.Change("budget", "10%"), events.Change("budget", "1"), events.Resume())
+    assert isinstance(fresh.until(lambda n: isinstance(n, events.Applied)), events.Applied)
+    refused = fresh.until(lambda n: isinstance(n, events.Refused))
     assert isinstance(refused, events.Refused)
     assert "smallest" in refused.reason
-    finished = engine.until(lambda n: isinstance(n, events.Finished))
+    finished = fresh.until(lambda n: isinstance(n, events.Finished))
     assert isinstance(finished, events.Finished)
     assert finished.reason == "length"
-    assert engine.tokens() == 30
-    assert sum(len(n.pieces) for n in engine.notices if isinstance(n, events.Batch)) == 30
-    load(engine, max_tokens=2, ignore_eos=True)
-    engine.send(events.Generate("Again"))
-    began = engine.until(lambda n: isinstance(n, events.Began))
+    assert fresh.tokens() == 30
+    assert sum(len(n.pieces) for n in fresh.notices if isinstance(n, events.Batch)) == 30
+    load(fresh, max_tokens=2, ignore_eos=True)
+    fresh.send(events.Generate("Again"))
+    began = fresh.until(lambda n: isinstance(n, events.Began))
     assert isinstance(began, events.Began)
     assert (began.request, began.first_token) == (1, 30), "a model loaded again goes on in the same recording"
-    engine.state("idle")
-    engine.send(events.Quit())
-    assert engine.process.wait(10) == 0
+    fresh.state("idle")
+    fresh.send(events.Quit())
+    assert fresh.process.wait(10) == 0
 
 
 def test_stop_ends_a_request_and_cancels_a_conversion(engine: Engine) -> None:
@@ -216,14 +247,14 @@ def test_it_ends_at_its_memory_limit_and_says_so(engine: Engine, store: Store) -
     assert b"memory limit" in engine.process.stderr.read()
 
 
-def test_it_ends_when_the_window_goes(engine: Engine) -> None:
-    engine.until(lambda n: isinstance(n, events.Opened))
-    engine.connection.close()
-    assert engine.process.wait(10) == 0
+def test_it_ends_when_the_window_goes(fresh: Engine) -> None:
+    fresh.until(lambda n: isinstance(n, events.Opened))
+    fresh.connection.close()
+    assert fresh.process.wait(10) == 0
 
 
-def test_a_kill_leaves_the_window_with_an_end_of_file(engine: Engine) -> None:
-    engine.state("idle")
-    engine.process.send_signal(signal.SIGKILL)
+def test_a_kill_leaves_the_window_with_an_end_of_file(fresh: Engine) -> None:
+    fresh.state("idle")
+    fresh.process.send_signal(signal.SIGKILL)
     with pytest.raises((EOFError, ConnectionResetError)):
-        engine.connection.recv_bytes()
+        fresh.connection.recv_bytes()
