@@ -23,6 +23,7 @@ from engine.recording.output import part_of
 from engine.recording.recording import Recording
 from engine.recording.statistics import summarize
 from engine.recording.token_table import import_csv
+from engine.store import Store
 from tests.factory import make_recording
 
 TEXT = "Once upon a time\n\f\nthere was a naïve model"
@@ -91,6 +92,21 @@ sys.exit(status or 'torch' in sys.modules or 'PySide6' in sys.modules)
 """
     words = ["export", str(session), str(session.parent / "t.json.gz")]
     assert subprocess.run([sys.executable, "-c", code, *words], cwd=PROJECT, timeout=60, check=False).returncode == 0
+
+
+# --- convert ----------------------------------------------------------------------------------------------------------
+
+
+def test_experts_with_outliers_are_converted_by_text_and_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, made = tmp_path / "text.txt", tmp_path / "store"
+    text.write_text("Once upon a time there was a model. " * 60)
+    words = ["--quantizer", "gptq64+outliers", "--bits", "2,4", "--text", str(text), "--tokens", "512", "--json"]
+    assert main.main(["convert", str(model), str(made), *words]) == 0
+    about, store = json.loads(capsys.readouterr().out), Store.open(made)
+    assert (about["quantizer"], about["bits"]) == (store.quantizer, list(store.widths)) == ("gptq64+outliers", [2, 4])
+    assert all(store.load(1, 3, bits).up.outliers is not None for bits in store.widths)
+    assert main.main(["run", "--model", str(made), "--bits", "2", "--tokens", "5", "--ignore-eos", "true", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["token_ids"]) == 5
 
 
 # --- run --trace ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from engine.events import ACCESS, RESIDENCY, SPAN, TOKEN, Applied, Outcome, Resi
 from engine.monitor import kernel_read_bytes
 from engine.residency import POLICIES
 from engine.session import Session
-from engine.store import Store
+from engine.store import Store, convert
 
 from .conftest import PROMPT, Open, damage, generate
 
@@ -28,6 +28,16 @@ def test_output_never_depends_on_residency(open_session: Open) -> None:
         for budget in ("25%", "50%"):
             for device, threads in (("native", 4), ("slow", 1)):
                 assert generate(open_session(budget=budget, eviction=policy, device=device, io_threads=threads)) == wanted
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_output_of_experts_with_outliers_never_depends_on_residency(bits: int, store: Store, tmp_path: Path, open_session: Open) -> None:
+    plain = generate(open_session(bits=bits, budget="100%"))
+    open_session.store = convert(store.path.parent / "model", tmp_path / "store", (bits,), "group64+outliers")
+    wanted = generate(open_session(bits=bits, budget="100%"))
+    assert wanted != plain, "what is kept apart takes part"
+    for budget, device, threads in (("least", "native", 4), ("25%", "slow", 1), ("50%", "native", 2)):
+        assert generate(open_session(bits=bits, budget=budget, device=device, io_threads=threads)) == wanted
 
 
 @pytest.mark.parametrize("predictor", ["none", "gate"])

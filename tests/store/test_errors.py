@@ -195,6 +195,20 @@ def test_a_corrupted_record_is_noticed(model: Path, tmp_path: Path) -> None:
         data[place] ^= 1
 
 
+@pytest.mark.parametrize("quantizer", ["group64", "group64+outliers"])
+def test_a_corrupted_record_is_told_in_one_line(quantizer: str, model: Path, tmp_path: Path) -> None:
+    """Wherever it lies: codes, scales, or the weights that are kept apart."""
+    store = convert(model, tmp_path / "store", (2,), quantizer)
+    record, sound = store.record(1, 2, 2), store.load(1, 2, 2)
+    assert (sound.up.outliers is not None) == quantizer.endswith("outliers")
+    whole = record.file.read_bytes()
+    for place in range(record.offset, record.offset + record.nbytes, 499):
+        record.file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        refused(lambda: store.load(1, 2, 2), "Expert 2 of layer 1 is damaged", "experts-2.bin", "convert the model again")
+    record.file.write_bytes(whole)
+    assert torch.equal(store.load(1, 2, 2).up.dense(torch.float32), sound.up.dense(torch.float32))
+
+
 def test_a_damaged_skeleton(model: Path, tmp_path: Path) -> None:
     from engine.models.skeleton import load_skeleton
 
