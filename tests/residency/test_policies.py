@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from engine.residency import POLICIES
@@ -77,6 +77,7 @@ def test_edgemoe_as_printed_weighs_all_uses_by_the_way_back(story: Story, more: 
 
 
 @pytest.mark.parametrize("name", POLICIES)
+@settings(max_examples=40)
 @given(story=stories(), more=some.integers(0, 5))
 def test_scores_are_finite_one_an_expert_and_the_same_again(name: str, story: Story, more: int) -> None:
     first = scored(name, story, more)
@@ -85,6 +86,7 @@ def test_scores_are_finite_one_an_expert_and_the_same_again(name: str, story: St
 
 
 @pytest.mark.parametrize("name", POLICIES)
+@settings(max_examples=40)
 @given(story=stories())
 def test_to_ask_changes_nothing(name: str, story: Story) -> None:
     """Not at that moment, and later only with forecast, whose rent follows what is held when it is asked."""
@@ -98,6 +100,7 @@ def test_to_ask_changes_nothing(name: str, story: Story) -> None:
 
 
 @pytest.mark.parametrize("name", POLICIES)
+@settings(max_examples=40)
 @given(story=stories())
 def test_sizes_weigh_only_with_forecast_and_there_the_longer_stays(name: str, story: Story) -> None:
     n = story.shape[0] * story.shape[1]
