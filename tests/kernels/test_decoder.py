@@ -27,7 +27,7 @@ from engine.session import Session
 from engine.store import Store, convert
 from tests.models.cases import LEAN, REFUSED, VARIANTS
 from tests.models.families import save_random
-from tests.models.pair import PROMPT, load_pair
+from tests.models.pair import PROMPT, Pair, load_pair
 
 from . import exact
 
@@ -101,10 +101,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.mark.parametrize(("family", "shape"), CASES, ids=["-".join((family, *shape)) for family, shape in CASES])
-def test_tokens_and_logits_are_those_of_transformers(family: str, shape: dict[str, Any], tmp_path: Path, open_session: Open) -> None:
-    pair = load_pair(family, tmp_path, shape)
-    with torch.no_grad():
-        tokens, wanted = pair.continuation(NEW_TOKENS)
+def test_tokens_and_logits_are_those_of_transformers(
+    family: str, shape: dict[str, Any], pair_of: Callable[..., Pair], open_session: Open
+) -> None:
+    pair = pair_of(family, shape)
+    tokens, wanted = pair.continuation(NEW_TOKENS)
     session = open_session(pair.store, bits=16)
     assert session.info().decode == "native"
     told = Told(session)
@@ -122,16 +123,15 @@ def test_what_cannot_be_described_is_decoded_by_transformers(
     assert session.info().decode == "transformers" and session.info().kernel == exact.instruction_sets()[0]
     if reason in ("chunked_attention", "part of each head"):  # which transformers itself cannot run
         return
-    with torch.no_grad():
-        tokens, _ = pair.continuation(8)
+    tokens, _ = pair.continuation(8)
     assert Told(session).tokens == tokens
 
 
 @pytest.mark.parametrize("window", [1, 2, 5, 12, 13, 30, 60])
 @pytest.mark.parametrize("length", [1, 5, 12])
-def test_windows_of_all_lengths(window: int, length: int, tmp_path: Path, open_session: Open) -> None:
+def test_windows_of_all_lengths(window: int, length: int, pair_of: Callable[..., Pair], open_session: Open) -> None:
     """Shorter than the prompt, as long, longer, and longer than all there is; transformers' cache forgets, ours looks away."""
-    pair = load_pair("Qwen3Moe", tmp_path, dict(use_sliding_window=True, sliding_window=window))
+    pair = pair_of("Qwen3Moe", dict(use_sliding_window=True, sliding_window=window))
     told = Told(open_session(pair.store, bits=16), PROMPT[:length])
     with torch.no_grad():
         wanted = pair.reference(torch.cat((PROMPT[:length], torch.tensor(told.tokens)))[None], use_cache=False).logits[0, length - 1 : -1]

@@ -5,7 +5,7 @@ T tokens, d hidden, ff expert width, V token ids.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Pair:
     skeleton: Skeleton
     runtime: DirectRuntime
     reference: Any
+    _said: dict[int, tuple[list[int], Tensor]] = field(default_factory=dict)
 
     @property
     def lean(self) -> Lean:
@@ -47,9 +48,12 @@ class Pair:
 
     def continuation(self, tokens: int) -> tuple[list[int], Tensor]:
         """What the reference says greedily after PROMPT, and its logits [T + tokens, V] along the way, the last token's included."""
-        self.reference.generation_config.eos_token_id = None
-        ids = self.reference.generate(PROMPT[None], max_new_tokens=tokens, do_sample=False)
-        return ids[0, len(PROMPT) :].tolist(), self.reference(ids).logits[0]
+        if tokens not in self._said:
+            self.reference.generation_config.eos_token_id = None
+            with torch.no_grad():
+                ids = self.reference.generate(PROMPT[None], max_new_tokens=tokens, do_sample=False)
+                self._said[tokens] = ids[0, len(PROMPT) :].tolist(), self.reference(ids).logits[0]
+        return self._said[tokens]
 
 
 def load_pair(family: str, folder: Path, shape: dict[str, Any] | None = None, widths: tuple[int, ...] = (16,)) -> Pair:

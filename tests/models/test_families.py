@@ -19,7 +19,7 @@ from .families import FAMILIES, model_of, save_random
 from .provider import DirectRuntime, ZeroRuntime
 
 PROMPT = torch.tensor([[5, 9, 33, 3, 17, 60, 41, 8, 12, 25, 6, 50]])  # [1, T]
-NEW_TOKENS = 64
+NEW_TOKENS = 32
 
 
 def test_at_least_twenty_families_are_covered() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from engine.store import convert
 from .cases import LEAN, REFUSED, VARIANTS
 from .families import FAMILIES, save_random
 from .interpreter import Interpreter
-from .pair import PROMPT, Pair, load_pair
+from .pair import PROMPT, Pair
 
 NEW_TOKENS = 32
 
@@ -44,13 +45,13 @@ def _check(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("family", sorted(LEAN))
-def test_a_description_gives_the_logits_and_tokens_of_transformers(family: str, tmp_path: Path) -> None:
-    _check(load_pair(family, tmp_path))
+def test_a_description_gives_the_logits_and_tokens_of_transformers(family: str, pair_of: Callable[..., Pair]) -> None:
+    _check(pair_of(family, {}))
 
 
 @pytest.mark.parametrize(("family", "shape"), VARIANTS, ids=[f"{family}-{'-'.join(shape)}" for family, shape in VARIANTS])
-def test_what_a_configuration_switches_is_described(family: str, shape: dict[str, Any], tmp_path: Path) -> None:
-    _check(load_pair(family, tmp_path, shape))
+def test_what_a_configuration_switches_is_described(family: str, shape: dict[str, Any], pair_of: Callable[..., Pair]) -> None:
+    _check(pair_of(family, shape))
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - LEAN))
