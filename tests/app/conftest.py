@@ -13,6 +13,8 @@ import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+from PySide6.QtWidgets import QApplication
+
 from engine.events import Notice
 
 SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_worker.py")))
@@ -31,6 +33,14 @@ def _nothing_left() -> Iterator[None]:
     yield
     left = [thread.name for thread in threading.enumerate() if thread not in before and thread.name.startswith("engine-")]
     assert not left, f"threads left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _plain_again() -> Iterator[None]:
+    """No window's style sheet is left to the tests after it: they would be slower, and drawn otherwise than alone."""
+    yield
+    if isinstance(application := QApplication.instance(), QApplication):
+        application.setStyleSheet("")
 
 
 @pytest.fixture
