@@ -31,7 +31,7 @@ class Calibrator(QObject):
     studied = Signal(object)  # messages.Studied
     weighed = Signal(object)  # messages.Weighed
     compared = Signal(object)  # messages.Compared
-    rested = Signal(bool)  # nothing is left to do; whether because it was stopped
+    covered = Signal(int)  # the number of a study whose plans were all measured
     progressed = Signal(object)  # events.Progress, or None when the work is over
     troubled = Signal(str)  # one line for the user
     changed = Signal()  # of ``busy`` or ``held``
@@ -45,6 +45,8 @@ class Calibrator(QObject):
         self.beside = False  # it may compute while the engine runs a request
         self._study: messages.Study | None = None  # the last
         self._told: messages.Study | None = None  # what this process was told to study
+        self._stopping = False  # it was told to stop, and has to hear it
+        self._sent = 0  # commands to this process
         self._runs_until = 0.0  # ``time.monotonic`` until which the engine counts as running, whatever it says
         self._noted: Recording | None = None  # the recording that tells that both run
         live.about_to_run.connect(self._make_way)
@@ -54,18 +56,13 @@ class Calibrator(QObject):
         """Whether it stands still because the engine runs a request."""
         return self.host.held
 
-    @property
-    def has_studied(self) -> bool:
-        """Whether a text was chosen, so that plans can be weighed."""
-        return self._study is not None
-
     # --- wishes
 
-    def study(self, model: Path, texts: Sequence[Path], tokens: int) -> None:
+    def study(self, model: Path, texts: Sequence[Path], tokens: int, number: int = 0) -> None:
         """See ``messages.Study``; what was asked before is given up."""
         if self.busy:
             self.stop()
-        self._study, self._told = messages.Study(str(model), [str(text) for text in texts], tokens), None
+        self._study, self._told = messages.Study(str(model), [str(text) for text in texts], tokens, number), None
         self._ask()
 
     def weigh(self, plan: bytes, method: str = "hand") -> None:
@@ -82,10 +79,20 @@ class Calibrator(QObject):
             self._study = None
         self._ask(wish)
 
+    def drop(self, request: int) -> None:
+        """Give up one comparison."""
+        self._interrupt(messages.Drop(request))
+
     def stop(self) -> None:
         """Give up what is under way and what waits; what was found out is kept."""
-        self.host.go_on()  # held, it could not hear
-        self.host.send(events.Stop())
+        self._interrupt(events.Stop())
+
+    def _interrupt(self, command: msgspec.Struct) -> None:
+        """Held, it could not hear: until it has, it goes on even beside the engine."""
+        if self.host.alive:
+            self._send(command)
+            self._stopping = True
+            self.go_on()
 
     def forget(self) -> None:
         """Another model is opened: end the process, and with it what it was asked."""
@@ -101,10 +108,11 @@ class Calibrator(QObject):
     # --- holding
 
     def hold(self) -> None:
-        """Stand still at once."""
+        """Stand still at once, as soon as there is a process that has made itself known."""
         if self.host.alive and not self.held:
             self.host.hold()
-            self.changed.emit()
+            if self.held:
+                self.changed.emit()
 
     def go_on(self) -> None:
         """Go on where it was held."""
@@ -128,7 +136,7 @@ class Calibrator(QObject):
 
     def _mind_the_engine(self) -> None:
         runs = self.live.state == "running" or time.monotonic() < self._runs_until
-        if runs and self.busy and not self.beside:
+        if runs and self.busy and not self.beside and not self._stopping:
             self.hold()
         else:
             self.go_on()
@@ -162,10 +170,12 @@ class Calibrator(QObject):
             case events.Progress():
                 self._be_busy(True)
                 self.progressed.emit(notice)
-            case messages.Rested(cancelled):
-                self._be_busy(False)
-                self.progressed.emit(None)
-                self.rested.emit(cancelled)
+            case messages.Covered(number):
+                self.covered.emit(number)
+            case messages.Rested(commands):
+                if commands == self._sent:  # else more is on its way to it
+                    self._be_busy(False)
+                    self.progressed.emit(None)
             case events.Failed(text=text):
                 self.troubled.emit(text)
 
@@ -178,6 +188,8 @@ class Calibrator(QObject):
 
     def _ask(self, wish: msgspec.Struct | None = None) -> None:
         """Send a wish, after what it builds on: a process that is new must study first."""
+        if not self.host.alive:
+            self._sent = 0
         try:
             self.host.start()
         except OSError as error:
@@ -185,13 +197,18 @@ class Calibrator(QObject):
             return
         if self._study is not None and self._told is not self._study:
             self._told = self._study
-            self.host.send(self._study)
+            self._send(self._study)
         if wish is not None:
-            self.host.send(wish)
+            self._send(wish)
         self._be_busy(True)
         self._mind_the_engine()
 
+    def _send(self, command: msgspec.Struct) -> None:
+        self._sent += 1
+        self.host.send(command)
+
     def _be_busy(self, busy: bool) -> None:
+        self._stopping = self._stopping and busy
         if busy != self.busy:
             self.busy = busy
             self.changed.emit()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from engine import machine
 from engine.bitwidth import messages
-from engine.bitwidth.messages import Command, Compare, Find, Rested, Study, Weigh
+from engine.bitwidth.messages import Command, Compare, Drop, Find, Rested, Study, Weigh
 from engine.connection import Window, connected
 from engine.errors import Cancelled, EngineError
 from engine.events import Quit, Stop
@@ -43,36 +43,43 @@ class Calibrator:
         self._skeleton: Skeleton | None = None
         self._calibration: Calibration | None = None
         self._method = ""  # whence the plans are that are measured now
+        self._number = 0  # of the study
+        self._dropped: set[int] = set()  # comparisons that nobody wants any more
+        self._comparing: int | None = None
 
     def run(self) -> None:
         """Serve commands until Quit or the end of the connection."""
         self._window.listen(self._hear)
         machine.be_harmless()  # only now: who hears a Stop gets its turn like others
+        taken = 0
         while True:
             self._served, command = self._commands.get()
+            taken += 1
             if isinstance(command, Quit):
                 break
-            if isinstance(command, Stop):
-                self._rest(cancelled=True)
-            elif not self._cancelled():
+            if not isinstance(command, Stop) and not self._cancelled():
                 self._serve(command)
+            if self._commands.empty():
+                self._rest(taken)
         self._close()
 
     def _hear(self, command: Command) -> None:
         """From the thread that receives: what ends work must not wait for it."""
+        if isinstance(command, Drop):
+            self._dropped.add(command.request)
         if isinstance(command, Stop | Quit):
             self._stops += 1
         self._commands.put((self._stops, command))
 
     def _cancelled(self) -> bool:
-        """Whether a Stop came after the command under way: it ends, and so does all that waited with it."""
-        return self._stops > self._served
+        """Whether a Stop came after the command under way, which ends, and so does all that waited with it; or it alone was dropped."""
+        return self._stops > self._served or self._comparing in self._dropped
 
     def _serve(self, command: Command) -> None:
         try:
             self._obey(command)
         except Cancelled:
-            return  # the Stop that did it is the next command
+            pass
         except EngineError as error:
             self._window.fail(str(error))
         except MemoryError:
@@ -81,18 +88,19 @@ class Calibrator:
             if "allocate memory" not in str(error):
                 raise
             self._window.fail(_NO_MEMORY)
-        if self._commands.empty():
-            self._rest(cancelled=False)
+        finally:
+            self._comparing = None
 
-    def _rest(self, cancelled: bool) -> None:
+    def _rest(self, taken: int) -> None:
         if self._calibration is not None:
             self._calibration.experts.forget()
         machine.give_back()
-        self._window.send(Rested(cancelled))
+        self._window.send(Rested(taken))
 
     def _obey(self, command: Command) -> None:
         match command:
-            case Study(model, texts, tokens):
+            case Study(model, texts, tokens, number):
+                self._number = number
                 self._study(model, texts, tokens)
             case Weigh(plan, method):
                 self._method = method
@@ -118,20 +126,17 @@ class Calibrator:
         notebook = Notebook(skeleton.store, texts.digest)
         self._calibration = calibration = Calibration(skeleton, texts, notebook, self._window.show, self._cancelled, self._tell)
         found = calibration.sensitivity()
-        self._method = "uniform"
         highest = calibration.uniform(max(skeleton.store.widths))
         perplexity = calibration.reference().perplexity
         self._window.send(messages.Studied(
             skeleton.store.model_hash, texts.digest, texts.works, (texts.learn[:, 1:].numel(), texts.verify[:, 1:].numel()),
-            list(skeleton.store.widths), found.losses.tobytes(), found.uses.tobytes(), perplexity,
+            list(skeleton.store.widths), found.losses.tobytes(), found.uses.tobytes(), perplexity, self._number,
         ))  # fmt: skip
         calibration.measure(VERIFY, highest)
-        for bits in reversed(calibration.widths):
-            calibration.measure(VERIFY, calibration.uniform(bits))
-        self._method = "fast"
-        for plan in dict.fromkeys(calibration.spread(SPREAD)):  # records of tiny experts are of one size: some plans come twice
-            if len(set(plan)) > 1:
-                calibration.measure(VERIFY, plan)
+        self._method = "fast"  # but for one width for all, which tells so itself
+        uniform = [calibration.uniform(bits) for bits in reversed(calibration.widths)]
+        calibration.cover([*uniform, *calibration.spread(SPREAD)])
+        self._window.send(messages.Covered(self._number))
 
     def _find(self, command: Find) -> None:
         calibration = self._studied()
@@ -149,14 +154,17 @@ class Calibrator:
         self._tell(made.bits, made.loss, delivered=True)
 
     def _compare(self, command: Compare) -> None:
+        if command.request in self._dropped:
+            return
+        self._comparing = command.request
         skeleton = self._open(command.model)
         if skeleton.store.model_hash != command.model_hash:
             raise EngineError(f"{command.model} holds another model now than the one that wrote this text; open that one again to compare")
-        from engine.bitwidth.comparison import compare, windows_of
+        from engine.bitwidth.comparison import compare, steps_of
         from engine.bitwidth.dense import DenseExperts
 
         plan, done = self._widths(command.plan), 0
-        total = 2 * skeleton.spec.layers * len(windows_of(skeleton, len(command.token_ids)))
+        total = 2 * skeleton.spec.layers * len(steps_of(skeleton, len(command.token_ids)))
         layer = 0
 
         def before(number: int) -> None:
@@ -168,7 +176,10 @@ class Calibrator:
             self._window.show("comparing with the highest width", min(done, total), total, "layers")
 
         experts = DenseExperts(skeleton.store, plan, before=before)
-        found = compare(skeleton, experts, plan, command.token_ids)
+        try:
+            found = compare(skeleton, experts, plan, command.token_ids)
+        finally:
+            experts.forget()  # the skeleton stays bound to them
         pieces = {token: str(skeleton.tokenizer.decode([token])) for token in {*found.reference, *found.chosen}}
         self._window.send(messages.Compared(
             command.request, command.plan, found.reference, found.chosen,
@@ -228,7 +239,8 @@ class Calibrator:
     def _tell(self, bits: tuple[int, ...], loss: Loss, delivered: bool = False) -> None:
         method = "uniform" if len(set(bits)) == 1 else self._method
         self._window.send(messages.Weighed(
-            bytes(bits), method, self._studied().estimated(bits), loss.share, loss.share_range, loss.kl, loss.kl_range, delivered
+            bytes(bits), method, self._studied().estimated(bits), loss.share, loss.share_range, loss.kl, loss.kl_range, delivered,
+            self._number,
         ))  # fmt: skip
 
 

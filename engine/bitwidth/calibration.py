@@ -6,7 +6,7 @@ N experts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +63,8 @@ class Calibration:
         self.widths = tuple(bits for bits in self.store.widths if bits < 16) or self.store.widths
         self._report, self._cancelled, self._weighed = report, cancelled, weighed
         self._yardsticks: dict[str, Yardstick] = {}
-        self._stage: tuple[str, int] | None = None  # whose blocks are told
+        self._stage: tuple[str, int, int] | None = None  # whose blocks are told, how many are done before, and of how many
+        self._place = 0, 1  # of the plan that is measured, among how many
         self.experts = DenseExperts(self.store, [max(self.store.widths)] * self.count, before=lambda number: self._heed())
 
     def __enter__(self) -> Calibration:
@@ -85,30 +86,42 @@ class Calibration:
         """What the experts of a plan take on storage."""
         return sum(map(self.store.record_bytes, bits))
 
-    def measure(self, side: str, bits: Sequence[int], told: bool = True) -> Loss:
+    def measure(self, side: str, bits: Sequence[int], stage: str = "measuring a plan") -> Loss:
         """What a plan loses on the text of a side."""
-        loss = self._loss(side, bits, told)
+        loss = self._loss(side, bits, stage)
         if side == VERIFY:
             self._weighed(tuple(bits), loss)
         return loss
+
+    def cover(self, plans: Iterable[tuple[int, ...]]) -> None:
+        """Measure several plans on the text to verify on, each once, and tell how far all of them are."""
+        every = list(dict.fromkeys(plans))
+        fresh = [plan for plan in every if self.notebook.loss(VERIFY, plan) is None]
+        try:
+            for plan in every:
+                self._place = (fresh.index(plan), len(fresh)) if plan in fresh else self._place
+                self.measure(VERIFY, plan, "measuring the plans of the curve")
+        finally:
+            self._place = 0, 1
 
     def reference(self) -> Loss:
         """The model at its highest width, on the text to verify on."""
         return self._loss(VERIFY, self.uniform(max(self.store.widths)))
 
-    def _loss(self, side: str, bits: Sequence[int], told: bool = True) -> Loss:
+    def _loss(self, side: str, bits: Sequence[int], stage: str = "measuring a plan") -> Loss:
         loss = self.notebook.loss(side, bits)
         if loss is None:
-            loss = self._measured(side, bits, told)
+            loss = self._measured(side, bits, stage)
             self.notebook.keep_loss(side, bits, loss)
         return loss
 
-    def _measured(self, side: str, bits: Sequence[int], told: bool) -> Loss:
+    def _measured(self, side: str, bits: Sequence[int], stage: str) -> Loss:
         yardstick = self._yardstick(side)
         if set(bits) == {max(self.store.widths)}:
             return yardstick.reference()
         self.experts.bits = list(bits)
-        self._stage = ("measuring a plan", len(yardstick)) if told else None
+        number, count = self._place
+        self._stage = (stage, number * len(yardstick), count * len(yardstick)) if stage else None
         self._step(0)
         return yardstick.measure(self.experts)
 
@@ -118,7 +131,7 @@ class Calibration:
         if known is not None:
             return known
         blocks = self.texts.learn
-        self._stage = "estimating every expert at every width", len(blocks)
+        self._stage = "estimating every expert at every width", 0, len(blocks)
         found = estimate(self.skeleton, blocks, self._step, before=lambda number: self._heed())
         self.notebook.keep_sensitivity(found)
         return found
@@ -127,7 +140,7 @@ class Calibration:
         """The paper's: what it costs, nats a token on the text to learn from, to lower each expert by itself."""
         found, plans = list[float](), importance.trials(self.count)
         for number, plan in enumerate(plans, 1):
-            found.append(float(self.measure(LEARN, plan, told=False).rise.mean()))
+            found.append(float(self.measure(LEARN, plan, stage="").rise.mean()))
             self._report("lowering one expert after the other", number, self.count, "experts")
         return found
 
@@ -152,7 +165,7 @@ class Calibration:
         known = self.notebook.routing()
         if known is not None:
             return known
-        self._stage = "noting what routers choose", len(self.texts.learn)
+        self._stage = "noting what routers choose", 0, len(self.texts.learn)
         found = routing_of(self.skeleton, self.texts.learn, self._step)
         self.notebook.keep_routing(found)
         return found
@@ -285,13 +298,14 @@ class Calibration:
         if side not in self._yardsticks:
             blocks = self.texts.learn if side == LEARN else self.texts.verify
             self.experts.bits = [max(self.store.widths)] * self.count
-            self._stage = f"running at {max(self.store.widths)} bits", len(blocks)
+            self._stage = f"running at {max(self.store.widths)} bits", 0, len(blocks)
             self._yardsticks[side] = Yardstick(self.skeleton, blocks, self.experts, self._step)
         return self._yardsticks[side]
 
     def _step(self, done: int) -> None:
         if self._stage:
-            self._report(self._stage[0], done, self._stage[1], "blocks")
+            stage, before, total = self._stage
+            self._report(stage, before + done, total, "blocks")
         self._heed()
 
     def _heed(self) -> None:

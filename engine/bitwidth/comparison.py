@@ -18,8 +18,8 @@ from engine.errors import EngineError
 from engine.models.skeleton import Skeleton
 from engine.perplexity import windows
 
-_AT_ONCE = 1 << 28  # bytes of logits
-_SHORTEST = 64  # tokens of a window at least, however large a vocabulary
+_AT_ONCE = 1 << 27  # bytes of logits; there are five arrays of their size on the way
+_SHORTEST = 64  # tokens at a time at least, however large a vocabulary
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Comparison:
 def compare(skeleton: Skeleton, experts: DenseExperts, plan: Sequence[int], token_ids: Sequence[int]) -> Comparison:
     """Run ``token_ids`` [T] at the store's highest width and at ``plan`` [N], every token given those that truly came before it.
 
-    More than the model takes at once (or than its logits should take of memory) go in windows that slide by three quarters.
+    More than the model takes at once go in windows that slide by a quarter. Of a large vocabulary the logits of some tokens only are made
+    at a time, and what comes before these is run anew.
 
     Raises:
         EngineError: there is nothing to compare, or a token that the model does not have.
@@ -50,22 +51,26 @@ def compare(skeleton: Skeleton, experts: DenseExperts, plan: Sequence[int], toke
     kl = np.zeros(len(ids) - 1, np.float32)
     highest = [max(skeleton.store.widths)] * len(plan)
     skeleton.bind(experts)
-    for start, stop, fresh in windows_of(skeleton, len(ids)):
-        at = slice(stop - 1 - fresh, stop - 1)
-        wanted, mine = (_logs(skeleton, experts, bits, ids[start : stop - 1], fresh) for bits in (highest, plan))
-        reference[at], chosen[at] = wanted.argmax(-1).numpy(), mine.argmax(-1).numpy()
-        kl[at] = (wanted.exp() * (wanted - mine)).sum(-1).clamp_min(0).numpy()
+    for begin, first, stop in steps_of(skeleton, len(ids)):
+        wanted, mine = (_logs(skeleton, experts, bits, ids[begin:stop], stop - first) for bits in (highest, plan))
+        reference[first:stop], chosen[first:stop] = wanted.argmax(-1).numpy(), mine.argmax(-1).numpy()
+        kl[first:stop] = (wanted.exp() * (wanted - mine)).sum(-1).clamp_min(0).numpy()
     return Comparison(reference.tolist(), chosen.tolist(), kl)
 
 
-def windows_of(skeleton: Skeleton, count: int) -> list[tuple[int, int, int]]:
-    """The windows (engine.perplexity) in which ``count`` tokens are compared."""
-    width = max(1, min(skeleton.context - 1, max(_SHORTEST, _AT_ONCE // (4 * skeleton.vocabulary))))
-    return list(windows(count, width, max(1, width * 3 // 4)))
+def steps_of(skeleton: Skeleton, count: int) -> list[tuple[int, int, int]]:
+    """How ``count`` tokens are compared: of inputs from the first place on, what comes after those from the second to before the third."""
+    width = max(1, min(skeleton.context - 1, count - 1))
+    many = max(_SHORTEST, _AT_ONCE // (4 * skeleton.vocabulary))
+    return [
+        (start, first, min(first + many, stop - 1))
+        for start, stop, fresh in windows(count, width, max(1, width // 4))
+        for first in range(stop - 1 - fresh, stop - 1, many)
+    ]
 
 
-def _logs(skeleton: Skeleton, experts: DenseExperts, bits: Sequence[int], ids: Tensor, fresh: int) -> Tensor:
-    """Log probabilities [fresh, V] at the last positions of ids [T]."""
+def _logs(skeleton: Skeleton, experts: DenseExperts, bits: Sequence[int], ids: Tensor, count: int) -> Tensor:
+    """Log probabilities [count, V] at the last positions of ids [T]."""
     experts.bits = list(bits)
-    logits: Tensor = skeleton.model(input_ids=ids[None], use_cache=False).logits
-    return logits[0, -fresh:].float().log_softmax(-1)
+    logits: Tensor = skeleton.model(input_ids=ids[None], use_cache=False, logits_to_keep=count).logits
+    return logits[0].float().log_softmax(-1)

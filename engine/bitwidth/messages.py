@@ -27,11 +27,13 @@ class Setup(msgspec.Struct, frozen=True):
 
 class Study(Message, frozen=True):
     """Open the store of ``model`` and texts of about ``tokens`` tokens on either side; estimate what every expert loses at every width,
-    then measure the uniform widths and some plans in between. Answered by Studied, and a Weighed for each."""
+    then measure the uniform widths and some plans in between. Answered by Studied, a Weighed for each, and Covered. ``number`` tells
+    answers apart: all that is measured later carries it, too."""
 
     model: str
     texts: list[str]
     tokens: int
+    number: int = 0
 
 
 class Weigh(Message, frozen=True):
@@ -64,6 +66,12 @@ class Compare(Message, frozen=True):
     model_hash: str
 
 
+class Drop(Message, frozen=True):
+    """Give up the Compare of this ``request``, whether it waits or is under way; all else goes on."""
+
+    request: int
+
+
 # --- notices: calibrator to window ----------------------------------------------------------------------------------
 
 
@@ -79,6 +87,7 @@ class Studied(Message, frozen=True):
     losses: bytes
     uses: bytes
     perplexity: float
+    study: int = 0
 
 
 class Weighed(Message, frozen=True):
@@ -97,6 +106,13 @@ class Weighed(Message, frozen=True):
     kl: float
     kl_ci: tuple[float, float]
     delivered: bool = False
+    study: int = 0
+
+
+class Covered(Message, frozen=True):
+    """All plans that a Study is to measure were measured."""
+
+    study: int
 
 
 class Compared(Message, frozen=True):
@@ -113,13 +129,13 @@ class Compared(Message, frozen=True):
 
 
 class Rested(Message, frozen=True):
-    """Nothing is left to do; ``cancelled``: because a Stop came. What was found out is kept."""
+    """Nothing is left to do of the first ``commands``, which may not be all that are on their way. What was found out is kept."""
 
-    cancelled: bool = False
+    commands: int
 
 
-Command = Study | Weigh | Find | Compare | Stop | Quit
-Notice = Studied | Weighed | Compared | Rested | Progress | Failed
+Command = Study | Weigh | Find | Compare | Drop | Stop | Quit
+Notice = Studied | Weighed | Covered | Compared | Rested | Progress | Failed
 
 _commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _notices: msgspec.msgpack.Decoder[Notice] = msgspec.msgpack.Decoder(Notice)

@@ -64,12 +64,12 @@ def gone(pid: int) -> bool:
 
 def test_what_it_cannot_do_is_answered_and_it_goes_on(served: Served) -> None:
     served.connection.send_bytes(b"\xc1 nonsense")
-    served.send(messages.Find(0.02), messages.Study("/nowhere", ["/nowhere"], 100), messages.Compare(0, b"", [1, 2]))
+    served.send(messages.Find(0.02), messages.Study("/nowhere", ["/nowhere"], 100), messages.Compare(0, b"", [1, 2], "/elsewhere", ""))
     texts = [served.until(lambda n: isinstance(n, events.Failed)).text for _ in range(4)]
-    assert "did not understand" in texts[0] and texts[1] == NOT_STUDIED and "/nowhere" in texts[2] and texts[3] == NOT_STUDIED
+    assert "did not understand" in texts[0] and texts[1] == NOT_STUDIED and "/nowhere" in texts[2] and "/elsewhere" in texts[3]
     assert all("\n" not in text for text in texts)
     served.send(events.Stop())
-    assert served.until(lambda n: isinstance(n, messages.Rested) and n.cancelled).cancelled
+    assert served.until(lambda n: isinstance(n, messages.Rested) and n.commands > 3).commands == 4
     served.send(events.Quit())
     assert served.process.wait(20) == 0
 
