@@ -48,7 +48,7 @@ class Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", nargs="*", type=Path)
+    parser.add_argument("texts", nargs="*", type=Path, help="default: this program's own sources")
     parser.add_argument("--tolerance", default="2%")
     parser.add_argument("--devices", default="emmc-5.1,microsd")
     parser.add_argument("--rounds", type=int, default=6)

@@ -1,6 +1,6 @@
 """What bitwidth plans lose for their bytes, on works that were neither calibrated on nor verified on.
 
-    python tests/benchmarks/plans.py TALES.txt.gz CODE.txt.gz [--tokens 16384] [--exhaustive] [--work DIR]
+    python tests/benchmarks/plans.py [TALES.txt.gz CODE.txt.gz] [--tokens 16384] [--exhaustive] [--work DIR]
 
 Of the works of each file in turn, three are for `calibrate` (half of them to learn from, half to verify on), the fourth is held out;
 figures are of the latter. Prints, for the demo model: every quantizer at every uniform width, and its bytes as a multiple of those that
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from _demo import demo_store
 
+from app.demo import sample_text_path
 from engine.bitwidth.blocks import Texts, texts_of
 from engine.bitwidth.calibration import LEARN, Calibration
 from engine.bitwidth.dense import DenseExperts
@@ -60,7 +61,7 @@ class Judged:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", nargs="+", type=Path)
+    parser.add_argument("texts", nargs="*", type=Path, help="default: this program's own sources")
     parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--exhaustive", action="store_true")
     parser.add_argument("--work", type=Path, default=cache_folder() / "plans", help="where stores and notes are kept")
@@ -68,7 +69,7 @@ def main() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     plain = demo_store()
     skeleton = load_skeleton(plain, torch.float32)
-    texts, held_out = parted(skeleton, args.texts, args.tokens)
+    texts, held_out = parted(skeleton, args.texts or [sample_text_path()], args.tokens)
     stores = {plain.quantizer: plain} | made(skeleton, texts, args.work)
     judged = {name: Judged(store, texts, held_out, args.work) for name, store in stores.items()}
     print(f"{held_out[:, 1:].numel():,} tokens of works held out; {texts.learn[:, 1:].numel():,} learned from, as many verified on\n")
