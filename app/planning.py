@@ -13,7 +13,7 @@ from PySide6.QtCore import QObject, Slot
 from PySide6.QtWidgets import QFileDialog
 
 from app.demo import sample_text_path
-from engine.bitwidth.messages import Compare, Find, Study, Weigh
+from engine.bitwidth.messages import Compare, Drop, Find, Study, Weigh
 from engine.bitwidth.plan import Plan
 from engine.errors import EngineError
 from engine.events import Stop
@@ -47,13 +47,13 @@ class Planning(QObject):
         for told, hear in (
             (calibrator.studied, self.plans.hear_studied), (calibrator.weighed, self.plans.hear_weighed),
             (calibrator.progressed, self.plans.hear_progress), (calibrator.troubled, self.plans.hear_trouble),
-            (calibrator.compared, self.plans.hear_compared),
+            (calibrator.compared, self.plans.hear_compared), (calibrator.covered, self.plans.hear_covered),
         ):  # fmt: skip
             told.connect(hear)
         calibrator.changed.connect(lambda: self.plans.hear_state(calibrator.busy, calibrator.held))
         self._free_since = 0.0  # ``time.monotonic`` since which neither the model nor the calibrator has worked; 0 while one does
-        self._metered = b""
-        self._model = ""  # hash of the one that the engine has loaded
+        self._metered: tuple[object, bytes] = None, b""  # the study, and the plan
+        self._model = ("", "")  # path and hash of the one that the engine has loaded
         tokens, beside = window.preferences.get("calibration_tokens"), window.preferences.get("beside") == "yes"
         self.plans.use_tokens(int(tokens) if tokens.isdecimal() else TOKENS)
         self.plans.let_beside(beside)
@@ -64,8 +64,9 @@ class Planning(QObject):
         """Tell the plan model which model is shown, and the bits that are in force."""
         shown = self._window.shown
         self.plans.hear_model(shown.model, shown.wanted().tobytes())
-        model = self._window.live.info.model_hash if self._window.live.info else ""
-        if model and model != self._model:
+        info = self._window.live.info
+        model = (info.store, info.model_hash) if info else ("", "")
+        if info and model != self._model:
             self._model = model
             self._window.calibrator.forget()  # it knows the former model
 
@@ -74,10 +75,14 @@ class Planning(QObject):
         window, plans = self._window, self.plans
         busy = window.live.state not in ("idle", "paused") or window.calibrator.busy or not window.is_live
         self._free_since = 0.0 if busy else self._free_since or monotonic()
-        if busy or monotonic() - self._free_since < PAUSE_S or plans.known.studied is None:
+        studied = plans.known.studied
+        if window.live.state == "running":
+            self._metered = None, b""
+        if busy or monotonic() - self._free_since < PAUSE_S or studied is None or plans.subject is None:
             return
-        if plans.in_force not in (self._metered, *plans.known.weighed):
-            self._metered = plans.in_force
+        wanted = studied.study, plans.in_force
+        if plans.in_force not in plans.known.weighed and wanted != self._metered:
+            self._metered = wanted  # once a pause: what was cancelled or cannot be measured is not asked again and again
             window.calibrator.weigh(plans.in_force)
 
     def open(self, path: Path) -> None:
@@ -100,18 +105,20 @@ class Planning(QObject):
             self._window.banners.say("plan", "info", f"Written: {path}")
 
     @Slot(object)
-    def _wish(self, command: Study | Weigh | Find | Compare | Stop) -> None:
+    def _wish(self, command: Study | Weigh | Find | Compare | Drop | Stop) -> None:
         """Pass a wish on to the calibrator."""
         calibrator = self._window.calibrator
         match command:
             case Study():
-                calibrator.study(Path(command.model), [Path(text) for text in command.texts], command.tokens)
+                calibrator.study(Path(command.model), [Path(text) for text in command.texts], command.tokens, command.number)
             case Weigh():
                 calibrator.weigh(command.plan, command.method)
             case Find():
                 calibrator.find(command.tolerance, command.objective, command.method, command.setup)
             case Compare():
                 calibrator.compare(command)
+            case Drop(request):
+                calibrator.drop(request)
             case Stop():
                 calibrator.stop()
 
@@ -126,6 +133,8 @@ class Planning(QObject):
     def _propose(self, draft: Draft) -> None:
         if self._window.is_live:
             self._window.live.undo.edit(self.plans.accept, self.plans.draft, draft)
+        else:
+            self.plans.accept(draft)  # a recorded session's settings have no undo
 
     @Slot(object)
     def _take(self, draft: Draft) -> None:

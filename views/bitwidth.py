@@ -103,6 +103,7 @@ class BitwidthPanel(Panel):
         self._pages = pages(self, hint, full)
         self._pages.setSizeConstraint(QLayout.SizeConstraint.SetNoConstraint)  # what is in it shall not make the window grow
         self.setMinimumSize(220, 160)
+        self.setFocusProxy(self.grids.canvases[1])
         self.restyle(self.theme)
 
     # --- Panel ---------------------------------------------------------------------------------------------------------
@@ -110,6 +111,7 @@ class BitwidthPanel(Panel):
     def reset(self) -> None:
         self._drawn = ()
         self.speed.forget()
+        self.plans.setup = None
         self._asker = Asker(self.recording)
 
     def refresh(self) -> None:
@@ -164,7 +166,8 @@ class BitwidthPanel(Panel):
         full, expected = subject.bytes_of([max(widths)] * len(bits)), self._expected(plans.draft.plan)
         running = len(self.recording.requests) > len(self.recording.finished) and self.recording.state == "running"
         parts = [
-            words.weight(plans.total, full, len(bits), float(bits.mean())), words.loss(plans.measured, expected, plans.draft.tolerance),
+            words.weight(plans.total, full, len(bits), float(bits.mean()), max(widths)),
+            words.loss(plans.measured, expected, plans.draft.tolerance),
             words.speed(self.speed.speeds.get(plans.draft.plan), self.speed.speeds.get(plans.in_force), running),
         ]  # fmt: skip
         self.summary.setText(" · ".join(filter(None, parts)))
@@ -194,8 +197,8 @@ class BitwidthPanel(Panel):
         plans, outlook = self.plans, self.plans.known.outlook
         if outlook is None or plans.subject is None or self.header.measure.key == "kl":
             return []
-        basis = (id(outlook), plans.objective)
-        if self._curve[0] != basis:
+        basis = (outlook, plans.objective)
+        if len(self._curve[0]) != 2 or self._curve[0][0] is not outlook or self._curve[0][1] != plans.objective:
             found = {}
             for tolerance in np.geomspace(*TOLERANCES, CURVE):
                 plan = outlook.cheapest(float(tolerance), plans.subject.record_bytes, plans.objective)
@@ -288,7 +291,7 @@ class BitwidthPanel(Panel):
             uses = outlook.uses if outlook is not None else np.zeros(count)
         made = {
             "all": lambda: choices.everyone(count), "none": lambda: choices.nobody(count), "invert": lambda: ~plans.selected,
-            "layer": lambda: choices.layer_of(count, subject.experts, picked.layer or 0),
+            "layer": lambda: choices.nobody(count) if picked.layer is None else choices.layer_of(count, subject.experts, picked.layer),
             "rarest": lambda: choices.least(uses), "unimportant": lambda: choices.least(outlook.losses[:, 0] if outlook else uses),
             **{f"at {bits}": lambda bits=bits: choices.at_bits(plans.draft.plan, bits) for bits in WIDTHS},
         }  # fmt: skip

@@ -80,12 +80,14 @@ class Header(QWidget):
         self.sizes[plans.tokens].setChecked(True)
         self.beside.setChecked(plans.beside)
         self.text.setText(f"Text: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}" if names else "Text…")
-        self.go.setText("Cancel" if plans.busy else "Calibrate")
-        self.go.setEnabled(plans.busy or (plans.subject is not None and bool(plans.texts) and plans.known.studied is None))
+        begun = plans.known.studied is not None
+        self.go.setText("Cancel" if plans.busy else "Go on" if begun and not plans.known.covered else "Calibrate")
+        self.go.setEnabled(plans.busy or (plans.subject is not None and bool(plans.texts) and not plans.known.covered))
         when = "also while the model runs" if plans.beside else "held while the model runs"
         self.go.setToolTip(
             "Stop measuring; what was found out is kept" if plans.busy else
-            "This model is calibrated on these texts" if plans.known.studied else
+            "This model is calibrated on these texts" if plans.known.covered else
+            "Measure the plans of the curve that are not measured yet" if begun else
             f"Estimate every expert's importance and measure the plans of the curve. At low priority, {when}"
         )  # fmt: skip
         told = words.under_way(plans.progress, plans.held, plans.pace.left()) if plans.busy else ""
@@ -137,7 +139,7 @@ class ToleranceRow(QWidget):
         self.find.clicked.connect(lambda: self._plans.find(self.tolerance))
         self._quiet = QTimer(self, interval=QUIET, singleShot=True)
         self._quiet.timeout.connect(self._plans.weigh)
-        self.slider.valueChanged.connect(lambda place: self.set_tolerance(tolerance_at(place), False))
+        self.slider.valueChanged.connect(lambda place: self.set_tolerance(tolerance_at(place), not self.slider.isSliderDown()))
         self.slider.sliderReleased.connect(self._quiet.start)
         self.number.valueChanged.connect(lambda percent: self.set_tolerance(percent / 100, True))
         self.objective.currentIndexChanged.connect(self._aim)
@@ -170,8 +172,10 @@ class ToleranceRow(QWidget):
         self.tolerance = tolerance
         self._show()
         self._plans.tolerate(tolerance)
-        if let_go or not self.slider.isSliderDown():
+        if let_go:
             self._quiet.start()
+        else:
+            self._quiet.stop()
 
     @Slot(int)
     def _aim(self, index: int) -> None:

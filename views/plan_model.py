@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PySide6.QtCore import QObject, Signal
 
-from engine.bitwidth.messages import Compare, Compared, Find, Setup, Stop, Studied, Study, Weigh, Weighed
+from engine.bitwidth.messages import Compare, Compared, Drop, Find, Setup, Stop, Studied, Study, Weigh, Weighed
 from engine.bitwidth.outlook import Outlook
 from engine.bitwidth.plan import Origin, Subject
 from engine.events import ModelInfo, Progress
@@ -34,8 +34,10 @@ class Draft:
 
 @dataclass(frozen=True)
 class Known:
-    """What calibration found out about the model that is loaded: nothing, or estimates and measured plans."""
+    """What calibration found out about the model that is loaded: nothing, or estimates and measured plans, and whether ``covered`` are all
+    that make the curve."""
 
+    covered: bool = False
     studied: Studied | None = None
     weighed: dict[bytes, Weighed] = field(default_factory=dict)
     outlook: Outlook | None = None
@@ -71,7 +73,8 @@ class PlanModel(QObject):
         self.selected = np.zeros(0, bool)  # [N]
         self._model = ""
         self._sought = 0.0  # the tolerance of the last Find
-        self._comparisons = 0  # asked for
+        self._comparisons = self._studies = 0  # asked for
+        self._due = False  # the draft is to be weighed as soon as nothing else is
         self._of: Subject | None = None  # what ``known`` is of
 
     # --- the plan ------------------------------------------------------------------------------------------------------
@@ -106,7 +109,7 @@ class PlanModel(QObject):
 
     def accept(self, draft: Draft) -> None:
         """Work on this draft from now on."""
-        self.draft = draft
+        self.draft, self.trouble = draft, ""
         self.changed.emit()
 
     def paint(self, bits: int) -> None:
@@ -150,7 +153,8 @@ class PlanModel(QObject):
     def study(self) -> None:
         """Ask for estimates, and measurements of the plans that make the curve."""
         if self._model and self.texts:
-            self._begin(Study(self._model, [str(path) for path in self.texts], self.tokens))
+            self._studies += 1
+            self._begin(Study(self._model, [str(path) for path in self.texts], self.tokens, self._studies))
 
     def find(self, tolerance: float, method: str = "fast") -> None:
         """Ask for the plan that was measured to be within a tolerance."""
@@ -161,8 +165,9 @@ class PlanModel(QObject):
         self._begin(Find(tolerance, self.objective, method, self.setup if self.objective == "speed" else None))
 
     def weigh(self) -> None:
-        """Ask what the draft loses; one made for a tolerance is the fast estimate's."""
-        if self.known.studied is not None and self.measured is None:
+        """Ask what the draft loses, after all else that is asked; one made for a tolerance is the fast estimate's."""
+        self._due = self.busy
+        if self.known.studied is not None and self.measured is None and not self.busy:
             self._begin(Weigh(self.draft.plan, "hand" if self.draft.tolerance is None else "fast"))
 
     def compare(self, token_ids: Sequence[int]) -> int:
@@ -174,9 +179,10 @@ class PlanModel(QObject):
         return self._comparisons
 
     def use_tokens(self, tokens: int) -> None:
-        """Calibrate on so many from now on; what was found out by others is let go, and comes back with their number."""
+        """Calibrate on so many from now on; what was found out by others is let go, and asked again it comes back at once."""
         if tokens in SIZES and tokens != self.tokens:
-            self.tokens, self.known = tokens, Known()
+            self.tokens = tokens
+            self._forget()
             self.preferred.emit("calibration_tokens", str(tokens))
             self.changed.emit()
 
@@ -187,47 +193,63 @@ class PlanModel(QObject):
             self.preferred.emit("beside", "yes" if beside else "")
             self.changed.emit()
 
+    def drop(self, request: int) -> None:
+        """Give up one comparison."""
+        self.wished.emit(Drop(request))
+
     def cancel(self) -> None:
+        self._due = False
         self.wished.emit(Stop())
 
     # --- what the application says -------------------------------------------------------------------------------------
 
     def hear_model(self, model: ModelInfo | None, wanted: bytes) -> None:
-        """Another model, or another plan in force (empty where nothing is loaded). The draft follows while it is the same as that; what
-        is known stays while a model is loaded again."""
+        """Another model, or another plan in force (empty where nothing is loaded). The draft follows while it is the same as that; it and
+        what is known stay while a model is loaded again."""
+        self._model = model.store if model else ""
         subject = Subject(model.name, model.model_hash, model.quantizer, model.layers, model.experts, model.record_bytes) if model else None
-        if (subject, wanted) == (self.subject, self.in_force):
+        if (subject, wanted) == (self.subject, self.in_force) or (subject is None and self.subject is None):
             return
-        if subject is not None and subject != self._of:
-            self._of, self.known, self.trouble, self.progress = subject, Known(), "", None
-        if subject is None or subject != self.subject:
-            self.draft, self.selected = Draft(wanted, "in force"), np.zeros(len(wanted), bool)
-        elif not self.dirty:
-            self.draft = Draft(wanted, "in force")
-        self.subject, self.in_force, self._model = subject, wanted, model.store if model else ""
+        if subject is not None:
+            if subject != self._of:
+                self._of, self.setup, self.progress = subject, None, None
+                self._forget()
+                self.draft, self.selected = Draft(wanted, "in force"), np.zeros(len(wanted), bool)
+            elif not self.dirty:
+                self.draft = Draft(wanted, "in force")
+            self.in_force = wanted
+        self.subject = subject
         self.changed.emit()
 
     def hear_texts(self, texts: tuple[Path, ...]) -> None:
         """What to calibrate on; what was found out by other texts is let go."""
         if texts != self.texts:
-            self.texts, self.known = texts, Known()
+            self.texts = texts
+            self._forget()
             self.changed.emit()
 
     def hear_studied(self, studied: Studied) -> None:
-        if self.subject and studied.model_hash == self.subject.model_hash:
+        if self.subject and studied.study == self._studies:
             weighed = self.known.weighed if self.known.studied and self.known.studied.texts == studied.texts else {}
-            self.known = Known(studied, weighed, Outlook.of(studied, weighed.values()))
+            self.known = Known(self.known.covered, studied, weighed, Outlook.of(studied, weighed.values()))
+            self.changed.emit()
+
+    def hear_covered(self, study: int) -> None:
+        if study == self._studies:
+            self.known = replace(self.known, covered=True)
             self.changed.emit()
 
     def hear_weighed(self, weighed: Weighed) -> None:
         """A measured plan; one that was to be found becomes the draft."""
         studied = self.known.studied
-        if studied is None or len(weighed.plan) != len(self.draft.plan):
+        if studied is None or weighed.study != self._studies:
             return
         every = {**self.known.weighed, weighed.plan: weighed}
-        self.known = Known(studied, every, Outlook.of(studied, every.values()))
+        self.known = replace(self.known, weighed=every, outlook=Outlook.of(studied, every.values()))
         if weighed.delivered and weighed.plan != self.draft.plan:
             self.propose(Draft(weighed.plan, f"tolerance {self._sought:.2%}, measured", self._sought))
+        elif weighed.delivered:
+            self.draft = replace(self.draft, tolerance=self._sought)
         self.changed.emit()
 
     def hear_compared(self, compared: Compared) -> None:
@@ -243,13 +265,22 @@ class PlanModel(QObject):
 
     def hear_state(self, busy: bool, held: bool) -> None:
         """Whether the calibrator is at work, and whether it stands still because the model runs."""
-        if held:
+        if held != self.held:
             self.pace.forget()  # time that it stands still is not its pace
         self.busy, self.held = busy, held
+        if self._due and not busy:
+            self.weigh()
         self.changed.emit()
 
     def hear_trouble(self, line: str) -> None:
         self._tell(line)
+
+    def _forget(self) -> None:
+        """Let go of what is known, and of what is asked about it."""
+        self.known, self.trouble, self._due = Known(), "", False
+        if self.busy:
+            self._studies += 1  # what is still said of the former one is not heard
+            self.wished.emit(Stop())
 
     def _begin(self, command: Study | Find | Weigh | Compare) -> None:
         self.trouble, self.progress = "", None

@@ -10,7 +10,8 @@ from views.units import format_read
 OBJECTIVES = (
     ("storage", "Bytes on storage", "Fewest bytes of all experts together: what has to lie on the device"),
     ("traffic", "Bytes a token uses", "Fewest bytes of the experts that a token uses: what has to be read where little fits into memory"),
-    ("speed", "Tokens/s", "Most predicted tokens/s under this budget, policy and device, by replays of what the text's routers chose. "
+    ("speed", "Tokens/s", "Most predicted tokens/s in as many bytes of memory as the budget is now, by replays of what the text's\n"
+                          "routers chose. (A budget in percent is of the plan's own bytes: give it in bytes to keep it.)\n"
                           "While the tolerance is dragged: fewest bytes a token uses"),
 )
 """Key, title, help."""
@@ -26,9 +27,9 @@ def interval(pair: tuple[float, float]) -> str:
     return f"{pair[0]:+.2%} to {pair[1]:+.2%}"
 
 
-def weight(total: int, full: int, count: int, plan_bits: float) -> str:
-    """Bytes, their share of those at the highest width, mean bits."""
-    return f"{format_read(total)}, {total / max(1, full):.0%} of 16 bits, {plan_bits:.2f} bits in the mean" if count else ""
+def weight(total: int, full: int, count: int, plan_bits: float, highest: int) -> str:
+    """Bytes, their share of those at the ``highest`` width, mean bits."""
+    return f"{format_read(total)}, {total / max(1, full):.0%} of {highest} bits, {plan_bits:.2f} bits in the mean" if count else ""
 
 
 def loss(measured: Weighed | None, expected: float | None, tolerance: float | None) -> str:
@@ -59,13 +60,13 @@ def spot(weighed: Weighed, size: int, speed_told: float | None) -> str:
 def studied(told: Studied) -> str:
     """What losses are measured on."""
     return (f"Estimated on {told.tokens[0]:,} tokens of {told.works[0]} works, measured on {told.tokens[1]:,} of {told.works[1]} others; "
-            f"perplexity at 16 bits {told.perplexity:.2f}")  # fmt: skip
+            f"perplexity at {max(told.widths)} bits {told.perplexity:.2f}")  # fmt: skip
 
 
 def in_force(measured: Weighed | None) -> str:
     """The fidelity of the plan that the model runs with."""
     if measured is None:
-        return "in force: fidelity is measured in the next pause"
+        return "in force: not measured yet"
     return f"in force: KL {measured.kl:.4f}, {share(measured.loss)}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from PySide6.QtCore import QPoint, QRect, Qt, Signal, Slot
 from PySide6.QtGui import QColor, QGuiApplication, QIcon, QKeyEvent, QKeySequence, QPainter, QPen, QPixmap, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QSplitter, QToolButton, QVBoxLayout, QWidget
@@ -191,8 +193,10 @@ class TextPanel(Panel):
         elif event.key() in moves and rows:
             self.selection.pick(token=min(max(moves[Qt.Key(event.key())], 0), rows - 1))
         elif event.key() == Qt.Key.Key_D and not event.modifiers():
+            shown = self.tints.mode == "fidelity"
             self.modes.choose("fidelity")
-            self.comparison.compare_or_cancel()
+            if shown or not self.comparison.waits:
+                self.comparison.compare_or_cancel()
         elif event.key() == Qt.Key.Key_N and self.tints.mode == "fidelity":
             self._step(-1 if event.modifiers() & Qt.KeyboardModifier.ShiftModifier else 1)
         elif event.key() == Qt.Key.Key_Escape and pinned is not None:
@@ -255,8 +259,8 @@ class TextPanel(Panel):
             self.status.setText(self._note)
         elif token is not None and token < self.canvas.text.rows:
             choices = self.tints.fidelity.choices(token) if self.tints.mode == "fidelity" else None
-            self.status.setText(choice_line(token, *choices, float(self.tints.fidelity.kl(token, token + 1)[0])) if choices else
-                                token_line(self.recording, token))  # fmt: skip
+            kl = float(self.tints.fidelity.kl(token, token + 1)[0]) if self.tints.mode == "fidelity" else math.nan
+            self.status.setText(choice_line(token, *choices, kl) if choices else token_line(self.recording, token, kl))
         else:
             self.status.setText(total_line(self.recording, self.canvas.text.rows))
 

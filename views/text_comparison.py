@@ -56,6 +56,11 @@ class ComparisonBar(QWidget):
         """Another recording: what was asked of the former one is not awaited any more."""
         self._asked = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._asked is not None
+
     def show_request(self, recording: Recording, request: int) -> None:
         """Tell about this request from now on; -1: there is none."""
         self._recording, self._request = recording, request
@@ -66,7 +71,9 @@ class ComparisonBar(QWidget):
     def compare_or_cancel(self) -> None:
         """Compare as many of the request's tokens as there are, with the plan that the Bitwidth panel shows."""
         if self._asked is not None:
-            self._plans.cancel()
+            self._plans.drop(self._asked[0])
+            self._asked = None
+            self.update_state()
             return
         if self._comparable():
             prompt = len(self._recording.requests[self._request].prompt_ids)
@@ -119,7 +126,7 @@ class ComparisonBar(QWidget):
             return "run a prompt first", "Run a prompt: its text can be compared with what the highest width would have chosen"
         if not self._recording.requests[self._request].prompt_ids:
             return (OLDER,) * 2
-        if plans.trouble:
+        if verdict is None and plans.trouble:
             return (plans.trouble,) * 2
         if verdict is None:
             return f"request {request}: not compared yet", f"Request {request} is not compared with the highest width yet"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from engine.events import BYTES_READ, MISSES, Phase
@@ -11,14 +13,16 @@ from views.units import format_duration, format_read
 LONGEST = 24  # characters of a piece that are shown
 
 
-def token_line(recording: Recording, row: int) -> str:
-    """``Token 12 ' the' · 4.96 ms, stall 2.73 ms · 5 hits, 11 misses · 1.15 MiB read · p 83.7%``."""
+def token_line(recording: Recording, row: int, kl: float = math.nan) -> str:
+    """``kl``: nats that a plan diverges there, where that is known.
+
+    ``Token 12 ' the' · 4.96 ms, stall 2.73 ms · 5 hits, 11 misses · 1.15 MiB read · p 83.7%``."""
     token, piece = recording.tokens.rows(row, row + 1)[0], recording.pieces[row]
     took = format_duration(float(token["duration"]))
     if token["phase"] == Phase.PREFILL:
         took = f"prefill of {int(token['tokens'])} in {took}"
     return " · ".join((
-        f"Token {row} {_shown(piece)}",
+        f"Token {row} {_shown(piece)}", *([f"KL {kl:.2g} nats"] if kl == kl else []),
         f"{took}, stall {format_duration(float(token['stall']))}",
         f"{counted(int(token['hits']), 'hit')}, {counted(sum(int(token[name]) for name in MISSES), 'miss', 'misses')}",
         f"{format_read(sum(int(token[name]) for name in BYTES_READ))} read",
