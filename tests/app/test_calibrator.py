@@ -70,9 +70,9 @@ def test_held_while_a_request_runs_or_noted_beside(calibrator: Calibrator, qtbot
     live.recording.append(events.Opened(events.PROTOCOL, "0", 1.0, 1, machine))
     calibrator.study(model, [text], 1024)
     live.state = "running"
-    calibrator.drain()
+    qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and calibrator.held)
     pid = calibrator.host.pid
-    assert pid is not None and calibrator.held
+    assert pid is not None
     qtbot.waitUntil(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     assert not live.recording.besides
     calibrator.beside = True
@@ -88,6 +88,30 @@ def test_held_while_a_request_runs_or_noted_beside(calibrator: Calibrator, qtbot
     calibrator.host.hold()
     calibrator.shut_down()
     assert not psutil.pid_exists(pid)
+
+
+def test_cancel_is_heard_while_a_request_runs(calibrator: Calibrator, qtbot, model: Path, text: Path) -> None:
+    calibrator.study(model, [text], 1024)
+    calibrator.live.state = "running"
+    qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and calibrator.held, timeout=20_000)
+    calibrator.stop()
+    calibrator.stop()  # each is answered
+    qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and not calibrator.busy, timeout=20_000)
+    assert calibrator.host.alive and calibrator.live.state == "running"
+
+
+def test_a_comparison_is_dropped_and_what_waits_goes_on(calibrator: Calibrator, qtbot, model: Path, text: Path) -> None:
+    studied, weighed = ask(calibrator, qtbot, model, text)
+    compared, troubles = [], []
+    calibrator.compared.connect(compared.append)
+    calibrator.troubled.connect(troubles.append)
+    plan, before = bytes([2]) * len(weighed[-1].plan), len(weighed)
+    for number in (1, 2):
+        calibrator.compare(messages.Compare(number, plan, list(range(1, 40)), str(model), studied[0].model_hash))
+    calibrator.drop(2)
+    calibrator.weigh(plan)
+    qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and not calibrator.busy, timeout=120_000)
+    assert [told.request for told in compared] == [1] and len(weighed) == before + 1 and not troubles
 
 
 def test_finds_plans_by_every_objective_and_compares_tokens(calibrator: Calibrator, qtbot, model: Path, text: Path) -> None:

@@ -98,6 +98,14 @@ def test_a_folder_that_cannot_be_written_costs_a_line(window: Window, tmp_path: 
     assert window.banners.text("plan") and window.live.wanted["plan"] == ""
 
 
+def test_a_recorded_sessions_plans_are_tried_without_undo(window: Window) -> None:
+    plans, undo = window.tuning.plans, window.live.undo
+    window.show_recording(make_recording())
+    plans.propose(Draft(bytes([2, 4] * 64), "by hand"))
+    assert plans.draft.plan == bytes([2, 4] * 64) and undo.count() == 0
+    window.show_live()
+
+
 def test_texts_are_remembered_as_long_as_they_are_there(window: Window, tmp_path: Path) -> None:
     assert [path.name for path in window.tuning.plans.texts] == ["sources.txt.gz"]
     for name in ("a.txt", "b.txt"):

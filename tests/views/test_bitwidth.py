@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PySide6.QtCore import QPointF, Qt
@@ -236,6 +238,62 @@ def test_tokens_as_such_draw_nothing_anew(panel: BitwidthPanel, monkeypatch: pyt
     panel.recording.revision += 1
     panel.tick(force=True)
     assert drawn
+
+
+def test_what_is_said_of_a_former_study_is_not_heard(panel: BitwidthPanel) -> None:
+    plans, wishes, told = panel.plans, [], panel.plans.known.studied
+    plans.wished.connect(wishes.append)
+    plans.texts = (Path("a.txt"),)
+    plans.study()
+    plans.hear_state(True, False)
+    plans.use_tokens(32_768)
+    assert isinstance(wishes[-1], Stop) and plans.known.studied is None
+    plans.hear_studied(msgspec.structs.replace(told, study=wishes[0].number))
+    assert plans.known.studied is None
+    plans.study()
+    plans.hear_studied(msgspec.structs.replace(told, study=wishes[-1].number))
+    plans.hear_weighed(weighed(told, plans.draft.plan, "hand", study=wishes[0].number))
+    assert plans.known.studied is not None and not plans.known.weighed
+    plans.hear_weighed(weighed(told, plans.draft.plan, "hand", study=wishes[-1].number))
+    assert len(plans.known.weighed) == 1
+
+
+def test_a_study_that_was_stopped_goes_on(panel: BitwidthPanel) -> None:
+    plans, go = panel.plans, panel.header.go
+    panel.header.update_state()
+    assert go.isEnabled() or not plans.texts
+    plans.texts = (Path("a.txt"),)
+    panel.header.update_state()
+    assert go.isEnabled() and go.text() == "Go on"
+    plans.hear_covered(0)
+    panel.header.update_state()
+    assert not go.isEnabled() and go.text() == "Calibrate"
+
+
+def test_a_draft_outlives_a_restart_and_a_trouble_the_next_draft_only(panel: BitwidthPanel) -> None:
+    plans, model = panel.plans, panel.recording.model
+    plans.select(np.arange(128) < 5)
+    plans.paint(2)
+    draft = plans.draft
+    plans.hear_model(None, b"")
+    plans.hear_model(model, bytes([8]) * 128)
+    assert plans.draft == draft and plans.dirty
+    plans.tolerate(1e-7)
+    assert "tolerate more" in plans.trouble
+    plans.tolerate(0.02)
+    assert plans.trouble == ""
+
+
+def test_drafts_are_weighed_one_after_the_other(panel: BitwidthPanel) -> None:
+    plans, wishes = panel.plans, []
+    plans.wished.connect(wishes.append)
+    plans.hear_state(True, False)
+    for tolerance in (0.012, 0.013, 0.033):
+        plans.tolerate(tolerance)
+        plans.weigh()
+    assert wishes == []
+    plans.hear_state(False, False)
+    assert [wish.plan for wish in wishes] == [plans.draft.plan]
 
 
 def test_long_work_tells_how_long_it_will_take(panel: BitwidthPanel, monkeypatch: pytest.MonkeyPatch) -> None:

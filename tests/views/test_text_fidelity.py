@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
 
-from engine.bitwidth.messages import Compare, Compared, Stop
+from engine.bitwidth.messages import Compare, Compared, Drop
 from engine.events import TABLES, Batch, Began, Phase
 from engine.recording.recording import Recording
 from tests.factory import make_recording
@@ -122,7 +122,7 @@ def test_work_can_be_stopped_and_what_failed_is_told(panel: TextPanel) -> None:
     plans.hear_state(True, True)
     assert panel.comparison.go.text() == "Cancel" and "held" in panel.comparison.told.toolTip()
     panel.comparison.go.click()
-    assert isinstance(panel.wishes[-1], Stop)
+    assert panel.wishes[-1] == Drop(panel.wishes[0].request)
     plans.hear_state(False, False)
     assert panel.comparison.go.text() == "Compare" and "not compared" in panel.comparison.told.toolTip()
     panel.comparison.go.click()
@@ -130,6 +130,15 @@ def test_work_can_be_stopped_and_what_failed_is_told(panel: TextPanel) -> None:
     assert panel.comparison.go.text() == "Compare" and panel.comparison.told.toolTip() == "There is no such folder"
     plans.hear_compared(answer(panel.wishes[0], {1}))  # too late
     assert panel._differing(0, 12) == set()
+
+
+def test_the_key_shows_what_is_asked_before_it_stops_it(panel: TextPanel) -> None:
+    QTest.keyClick(panel.canvas, Qt.Key.Key_D)
+    panel.modes.choose("misses")
+    QTest.keyClick(panel.canvas, Qt.Key.Key_D)
+    assert panel.modes.key == "fidelity" and panel.comparison.waits and len(panel.wishes) == 1
+    QTest.keyClick(panel.canvas, Qt.Key.Key_D)
+    assert not panel.comparison.waits and isinstance(panel.wishes[-1], Drop)
 
 
 def test_sessions_without_ids_or_text_say_so(panel: TextPanel) -> None:
