@@ -45,8 +45,3 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def notebook(kept: Path, store: Store, texts: Texts) -> Notebook:
     """Of ``texts``, in the cache."""
     return Notebook(store, texts.digest, kept / "calibration")
-
-
-@pytest.fixture(autouse=True)
-def computed_by_one(one_thread: None) -> None:
-    """Models this small are computed fastest, and repeatably, by one thread."""

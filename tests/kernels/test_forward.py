@@ -20,11 +20,6 @@ from engine.store.format import layout_of
 from engine.store.record import decode, encode
 
 
-@pytest.fixture(autouse=True)
-def computed_by_one(one_thread: None) -> None:
-    """Models this small are computed fastest, and repeatably, by one thread."""
-
-
 def family(gated: bool = True, interleaved: bool = False, norm: bool = False) -> Any:
     """What the kernel asks of an experts module."""
 

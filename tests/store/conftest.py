@@ -27,8 +27,3 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(saved_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved_model, tmp_path / "tiny-olmoe"))
-
-
-@pytest.fixture(autouse=True)
-def computed_by_one(one_thread: None) -> None:
-    """Models this small are computed fastest, and repeatably, by one thread."""
