@@ -28,7 +28,7 @@ run: $(VENV)/run.stamp $(VENV)/kernels.stamp
 	$(PY) main.py
 
 test: $(VENV)/dev.stamp $(VENV)/kernels.stamp
-	QT_QPA_PLATFORM=offscreen $(PY) -m pytest
+	QT_QPA_PLATFORM=offscreen $(PY) -m pytest -n 2 --dist worksteal
 	@$(MAKE) --no-print-directory lint
 
 lint: $(VENV)/dev.stamp
