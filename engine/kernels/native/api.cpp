@@ -8,7 +8,7 @@ namespace {
 
 struct Engine {
   Pool pool;
-  Context context;
+  Means context;
   ExpertWork work;
   Prepared ready;
   explicit Engine(const Products* products) : context{products, &pool} {}

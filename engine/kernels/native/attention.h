@@ -52,7 +52,7 @@ struct Cache {
 class AttentionWork {
  public:
   // out[h * e] for the token at `position`, whose normed hidden state is `x`; its key and value enter the cache.
-  const float* run(const Context& c, const AttentionSpec& a, float eps, Prepared& x, const Cache& cache, int position) {
+  const float* run(const Means& c, const AttentionSpec& a, float eps, Prepared& x, const Cache& cache, int position) {
     const int e = a.head_dim;
     q_.resize(size_t(a.heads) * e);
     k_.resize(size_t(a.kv_heads) * e);
@@ -70,7 +70,7 @@ class AttentionWork {
   }
 
  private:
-  static Product product(const Context& c, const Matrix& w, Prepared& x, std::vector<float>& y) {
+  static Product product(const Means& c, const Matrix& w, Prepared& x, std::vector<float>& y) {
     return {&w, &x.for_kind(*c.products, w.kind), y.data(), w.rows};
   }
 
@@ -79,7 +79,7 @@ class AttentionWork {
     for (float& v : x) v = v > limit ? limit : v < -limit ? -limit : v;
   }
 
-  void finish(const Context& c, const AttentionSpec& a, float eps, std::vector<float>& x, int heads, const float* norm, int size) {
+  void finish(const Means& c, const AttentionSpec& a, float eps, std::vector<float>& x, int heads, const float* norm, int size) {
     auto normed = [&] {
       for (int at = 0; norm != nullptr && at < int(x.size()); at += size) c.products->rms_norm(x.data() + at, norm, eps, x.data() + at, size);
     };
@@ -97,7 +97,7 @@ class AttentionWork {
     }
   }
 
-  void attend(const Context& c, const AttentionSpec& a, const Cache& cache, int position) {
+  void attend(const Means& c, const AttentionSpec& a, const Cache& cache, int position) {
     const int first = a.window > 0 && position >= a.window ? position - a.window + 1 : 0, length = position - first + 1;
     scores_.resize(size_t(a.heads) * length);
     // A few positions are sooner read by one thread than handed out.

@@ -4,7 +4,7 @@
 
 namespace edgemoe {
 
-Decoder::Decoder(const ModelSpec& spec, const Context& context, Stream* stream)
+Decoder::Decoder(const ModelSpec& spec, const Means& context, Stream* stream)
     : spec_(spec), context_(context), stream_(stream), records_(stream->records()) {
   const size_t d = size_t(spec.hidden);
   x_.resize(d);

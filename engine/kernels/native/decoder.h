@@ -15,7 +15,7 @@ class Decoder {
  public:
   enum Progress : int { AGAIN = 0, DONE = 1, FAILED = -1 };
 
-  Decoder(const ModelSpec& spec, const Context& context, Stream* stream);
+  Decoder(const ModelSpec& spec, const Means& context, Stream* stream);
 
   // Scores of the next layers' routers are handed to `gate`; null: to nobody.
   void set_gate(Gate* gate) { foresight_ = gate; }
@@ -50,7 +50,7 @@ class Decoder {
   int label(const LayerSpec& layer) const { return layer.moe >= 0 ? layer.moe : -1; }
 
   ModelSpec spec_;
-  Context context_;
+  Means context_;
   Stream* stream_;
   Records& records_;
   Gate* foresight_ = nullptr;

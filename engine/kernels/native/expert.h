@@ -69,7 +69,7 @@ struct ExpertWork {
 };
 
 // y[t, :] = expert(x[t])
-inline void run_expert(const Context& c, ExpertWork& work, const uint8_t* record, const ExpertLayout& l, Prepared& x, int tokens, float* y,
+inline void run_expert(const Means& c, ExpertWork& work, const uint8_t* record, const ExpertLayout& l, Prepared& x, int tokens, float* y,
                        int64_t stride) {
   work.begin(record, l, tokens);
   linear(c, work.up, x, work.hidden.data(), work.up.rows);

@@ -11,7 +11,7 @@
 namespace edgemoe {
 
 // What one thread at a time computes with: the products, the pool, and memory that is kept from call to call.
-struct Context {
+struct Means {
   const Products* products;
   Pool* pool;
 };
@@ -78,7 +78,7 @@ inline int chunk_rows(const Matrix& w) {
 }
 
 // All these products, their rows handed out in one go.
-inline void multiply(const Context& c, const Product* list, int count) {
+inline void multiply(const Means& c, const Product* list, int count) {
   auto rows = [&](const Product& p, int begin, int end) {
     const int64_t began = p.spent != nullptr ? now_ns() : 0;
     c.products->rows(*p.w, *p.x, p.y, p.stride, begin, end);
@@ -105,7 +105,7 @@ inline void multiply(const Context& c, const Product* list, int count) {
   });
 }
 
-inline void linear(const Context& c, const Matrix& w, Prepared& x, float* y, int64_t stride) {
+inline void linear(const Means& c, const Matrix& w, Prepared& x, float* y, int64_t stride) {
   const Product product = {&w, &x.for_kind(*c.products, w.kind), y, stride};
   multiply(c, &product, 1);
 }
