@@ -1,12 +1,12 @@
 """Whether zero points pay: group-wise codes whose middle is shifted for each group, against what the same bytes bring otherwise.
 
-    python tests/benchmarks/zero_points.py TALES.txt.gz CODE.txt.gz [--tokens 8192]
+    python tests/benchmarks/zero_points.py [TEXT ...] [--tokens 4096]
 
-On the demo model; half of the works are learned from, figures are of the others. Prints for 2, 3 and 4 bits, by rounding (group64) and
-with feedback (gptq64), the divergence without zero points, and with one a group: of 4 bits (sixteen shifts, an eighth of a step apart) and
-of 16 (finer and wider); beside it what a plan would buy for the same bytes with wider experts: the divergence there on the line between
-the plain widths, in logarithms. Shifts are in shares of the scale that is searched without one, which is not stored: what is shown is the
-most that zero points can gain.
+On the demo model and, where no text is given, this program's own sources; half of the works are learned from, figures are of the others. Prints for 2, 3 and 4 bits, by rounding (group64) and
+with feedback (gptq64), the divergence without zero points, and with one of 4 bits a group (sixteen shifts, an eighth of a step apart);
+beside it what a plan would buy for the same bytes with wider experts: the divergence there on the line between the plain widths, in
+logarithms; and by which share of the bytes zero points would be worth. Shifts are in shares of the scale that is searched without one,
+which is not stored: what is shown is the most that zero points can gain.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from _demo import demo_store
 from torch import Tensor
 
+from app.demo import sample_text_path
 from engine.bitwidth.blocks import texts_of
 from engine.bitwidth.dense import DenseExperts
 from engine.bitwidth.fidelity import Yardstick
@@ -34,7 +35,7 @@ from engine.store import Store
 
 WIDTHS = (2, 3, 4)
 GROUP = 64
-SHIFTS = {0: (0.0,), 4: tuple(step / 8 for step in range(-8, 8)), 16: tuple(step / 32 for step in range(-40, 41))}
+SHIFTS = {0: (0.0,), 4: tuple(step / 8 for step in range(-8, 8))}
 """Bits of a zero point: the shifts it can tell, in scales."""
 
 
@@ -87,14 +88,14 @@ def shift(weight: Tensor, bits: int, shifts: tuple[float, ...]) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", nargs="+", type=Path)
-    parser.add_argument("--tokens", type=int, default=8_192)
+    parser.add_argument("texts", nargs="*", type=Path)
+    parser.add_argument("--tokens", type=int, default=4_096)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     store = demo_store()
     count = store.spec.layers * store.spec.experts
     skeleton = load_skeleton(store, torch.float32)
-    texts = texts_of(skeleton.tokenizer, [read_documents(path) for path in args.texts], args.tokens, skeleton.context)
+    texts = texts_of(skeleton.tokenizer, [read_documents(path) for path in args.texts or [sample_text_path()]], args.tokens, skeleton.context)
     listening = Listening(store, count)
     skeleton.bind(listening)
     with torch.inference_mode():
@@ -104,7 +105,7 @@ def main() -> None:
     yardstick = Yardstick(skeleton, texts.verify, exact)
     groups = sum(matrix.rows * math.ceil(matrix.columns / GROUP) for matrix in (exact.weights(0, 16).up, exact.weights(0, 16).down))
     print(f"{texts.verify[:, 1:].numel():,} tokens of works held out")
-    print(f"{'codec':8} {'bits':>4} {'zero':>5} {'bytes':>7} {'KL':>9} {'on the line':>12}")
+    print(f"{'codec':8} {'bits':>4} {'zero':>5} {'bytes':>7} {'KL':>9} {'on the line':>12} {'worth':>7}")
     for name in ("group64", "gptq64"):
         codec = codec_named(name)
         exact.bits = [8] * count
@@ -125,7 +126,9 @@ def main() -> None:
                 else:
                     (low, at_low), (high, at_high) = plain[bits], plain[min(width for width in plain if width > bits)]
                     share = (held - low) / (high - low)
-                    line = f"{math.exp((1 - share) * math.log(at_low) + share * math.log(at_high)):>12.5f}"
+                    between = math.exp((1 - share) * math.log(at_low) + share * math.log(at_high))
+                    worth = math.log(between / kl) / math.log(at_low / at_high) * (high - low) / held
+                    line = f"{between:>12.5f} {worth:>7.1%}"
                 print(f"{name:8} {bits:>4} {size:>5} {held:>7,.0f} {kl:>9.5f} {line}", flush=True)
 
 
