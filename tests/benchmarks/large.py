@@ -1,6 +1,6 @@
 """Make a checkpoint as wide as the large ones, 48 layers × 128 experts, top-8, with small random experts: to see the window under it.
 
-    python tests/benchmarks/large.py FOLDER
+    python tests/benchmarks/large.py [FOLDER]
     python tests/benchmarks/window.py --model FOLDER
 """
 
@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from app.demo import demo_model_path
+from engine.store.catalog import cache_folder
 
 LAYERS, EXPERTS, TOP_K, WIDTH = 48, 128, 8, 64
 
@@ -36,5 +37,5 @@ def make(folder: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", default=cache_folder() / "large", help="(default: %(default)s)")
     make(parser.parse_args().folder)

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/zero_points.py [TEXT ...] [--tokens 4096]
 
-On the demo model and, where no text is given, this program's own sources; half of the works are learned from, figures are of the others. Prints for 2, 3 and 4 bits, by rounding (group64) and
-with feedback (gptq64), the divergence without zero points, and with one of 4 bits a group (sixteen shifts, an eighth of a step apart);
-beside it what a plan would buy for the same bytes with wider experts: the divergence there on the line between the plain widths, in
-logarithms; and by which share of the bytes zero points would be worth. Shifts are in shares of the scale that is searched without one,
-which is not stored: what is shown is the most that zero points can gain.
+On the demo model and, where no text is given, this program's own sources; half of the works are learned from, figures are of the others.
+Prints for 2, 3 and 4 bits, by rounding (group64) and with feedback (gptq64), the divergence without zero points, and with one of 4 bits a
+group (sixteen shifts, an eighth of a step apart); beside it what a plan would buy for the same bytes with wider experts: the divergence
+there on the line between the plain widths, in logarithms; and by which share of the bytes zero points would be worth. Shifts are in shares
+of the scale that is searched without one, which is not stored: what is shown is the most that zero points can gain.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def main() -> None:
     store = demo_store()
     count = store.spec.layers * store.spec.experts
     skeleton = load_skeleton(store, torch.float32)
-    texts = texts_of(skeleton.tokenizer, [read_documents(path) for path in args.texts or [sample_text_path()]], args.tokens, skeleton.context)
+    kinds = [read_documents(path) for path in args.texts or [sample_text_path()]]
+    texts = texts_of(skeleton.tokenizer, kinds, args.tokens, skeleton.context)
     listening = Listening(store, count)
     skeleton.bind(listening)
     with torch.inference_mode():
