@@ -82,7 +82,8 @@ class Header(QWidget):
         self.text.setText(f"Text: {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}" if names else "Text…")
         begun = plans.known.studied is not None
         self.go.setText("Cancel" if plans.busy else "Go on" if begun and not plans.known.covered else "Calibrate")
-        self.go.setEnabled(plans.busy or (plans.subject is not None and bool(plans.texts) and not plans.known.covered))
+        wanted = plans.subject is not None and bool(plans.texts) and not plans.known.covered
+        self.go.setEnabled(not plans.stopping if plans.busy else wanted)
         when = "also while the model runs" if plans.beside else "held while the model runs"
         self.go.setToolTip(
             "Stop measuring; what was found out is kept" if plans.busy else
@@ -91,6 +92,7 @@ class Header(QWidget):
             f"Estimate every expert's importance and measure the plans of the curve. At low priority, {when}"
         )  # fmt: skip
         told = words.under_way(plans.progress, plans.held, plans.pace.left()) if plans.busy else ""
+        told = "stopping…" if plans.stopping else told
         if plans.known.studied is not None and not plans.busy:
             told = words.in_force(plans.known.weighed.get(plans.in_force))
         self.state.setText(told)

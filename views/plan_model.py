@@ -68,7 +68,7 @@ class PlanModel(QObject):
         self.setup: Setup | None = None
         self.progress: Progress | None = None
         self.pace = Pace()
-        self.busy = self.held = False
+        self.busy = self.held = self.stopping = False
         self.trouble = ""
         self.selected = np.zeros(0, bool)  # [N]
         self._model = ""
@@ -198,8 +198,9 @@ class PlanModel(QObject):
         self.wished.emit(Drop(request))
 
     def cancel(self) -> None:
-        self._due = False
+        self._due, self.stopping = False, True
         self.wished.emit(Stop())
+        self.changed.emit()
 
     # --- what the application says -------------------------------------------------------------------------------------
 
@@ -267,7 +268,7 @@ class PlanModel(QObject):
         """Whether the calibrator is at work, and whether it stands still because the model runs."""
         if held != self.held:
             self.pace.forget()  # time that it stands still is not its pace
-        self.busy, self.held = busy, held
+        self.busy, self.held, self.stopping = busy, held, self.stopping and busy
         if self._due and not busy:
             self.weigh()
         self.changed.emit()
@@ -283,7 +284,7 @@ class PlanModel(QObject):
             self.wished.emit(Stop())
 
     def _begin(self, command: Study | Find | Weigh | Compare) -> None:
-        self.trouble, self.progress = "", None
+        self.trouble, self.progress, self.stopping = "", None, False
         self.wished.emit(command)
         self.changed.emit()
 

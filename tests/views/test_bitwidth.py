@@ -270,6 +270,19 @@ def test_a_study_that_was_stopped_goes_on(panel: BitwidthPanel) -> None:
     assert not go.isEnabled() and go.text() == "Calibrate"
 
 
+def test_a_cancel_shows_until_it_is_heard(panel: BitwidthPanel) -> None:
+    plans, go = panel.plans, panel.header.go
+    plans.texts = (Path("a.txt"),)
+    plans.hear_state(True, False)
+    panel.header.update_state()
+    go.click()
+    panel.header.update_state()
+    assert panel.header.state.text() == "stopping…" and not go.isEnabled()
+    plans.hear_state(False, False)
+    panel.header.update_state()
+    assert go.isEnabled() and go.text() == "Go on"
+
+
 def test_a_draft_outlives_a_restart_and_a_trouble_the_next_draft_only(panel: BitwidthPanel) -> None:
     plans, model = panel.plans, panel.recording.model
     plans.select(np.arange(128) < 5)
