@@ -71,11 +71,11 @@ def in_force(measured: Weighed | None) -> str:
 
 
 def under_way(progress: Progress | None, held: bool, left: str = "") -> str:
-    """How far it is, and how much time is ``left``."""
+    """How much time is ``left``, which is the first to be read where there is little room, and how far it is."""
     if held:
         return "held while the model runs"
     if progress is None:
         return "starting…"
     if progress.total <= 0:
         return f"{progress.stage}…"
-    return ", ".join(filter(None, (f"{progress.stage}: {progress.done:,} of {progress.total:,} {progress.unit}", left)))
+    return " · ".join(filter(None, (left, f"{progress.stage}: {progress.done:,} of {progress.total:,} {progress.unit}")))

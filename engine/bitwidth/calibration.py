@@ -100,7 +100,7 @@ class Calibration:
         try:
             for plan in every:
                 self._place = (fresh.index(plan), len(fresh)) if plan in fresh else self._place
-                self.measure(VERIFY, plan, "measuring the plans of the curve")
+                self.measure(VERIFY, plan, "measuring plans")
         finally:
             self._place = 0, 1
 

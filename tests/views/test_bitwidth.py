@@ -320,7 +320,7 @@ def test_long_work_tells_how_long_it_will_take(panel: BitwidthPanel, monkeypatch
         told.append(panel.header.state.text())
         now[0] += 4
     start = "lowering one expert after the other: 0 of 128 experts"
-    assert [text.rpartition(", ")[2] for text in told] == [start, "about 60 s left", "about 56 s left"]
+    assert [text.partition(" · ")[0] for text in told] == [start, "about 60 s left", "about 56 s left"]
     plans.hear_state(True, True)  # it is held: time passes, and nothing is done
     now[0] += 1000
     plans.hear_state(True, False)
