@@ -45,8 +45,9 @@ class Calibrator(QObject):
         self.beside = False  # it may compute while the engine runs a request
         self._study: messages.Study | None = None  # the last
         self._told: messages.Study | None = None  # what this process was told to study
-        self._stopping = False  # it was told to stop, and has to hear it
         self._sent = 0  # commands to this process
+        self._to_hear = 0  # of these, up to which it must not be held: it was told to stop
+        self._rested = 0  # of these, what it has answered for
         self._runs_until = 0.0  # ``time.monotonic`` until which the engine counts as running, whatever it says
         self._noted: Recording | None = None  # the recording that tells that both run
         live.about_to_run.connect(self._make_way)
@@ -91,7 +92,7 @@ class Calibrator(QObject):
         """Held, it could not hear: until it has, it goes on even beside the engine."""
         if self.host.alive:
             self._send(command)
-            self._stopping = True
+            self._to_hear = self._sent
             self.go_on()
 
     def forget(self) -> None:
@@ -136,7 +137,7 @@ class Calibrator(QObject):
 
     def _mind_the_engine(self) -> None:
         runs = self.live.state == "running" or time.monotonic() < self._runs_until
-        if runs and self.busy and not self.beside and not self._stopping:
+        if runs and self.busy and not self.beside and self._rested >= self._to_hear:
             self.hold()
         else:
             self.go_on()
@@ -173,6 +174,7 @@ class Calibrator(QObject):
             case messages.Covered(number):
                 self.covered.emit(number)
             case messages.Rested(commands):
+                self._rested = commands
                 if commands == self._sent:  # else more is on its way to it
                     self._be_busy(False)
                     self.progressed.emit(None)
@@ -189,7 +191,7 @@ class Calibrator(QObject):
     def _ask(self, wish: msgspec.Struct | None = None) -> None:
         """Send a wish, after what it builds on: a process that is new must study first."""
         if not self.host.alive:
-            self._sent = 0
+            self._sent = self._to_hear = self._rested = 0
         try:
             self.host.start()
         except OSError as error:
@@ -208,7 +210,6 @@ class Calibrator(QObject):
         self.host.send(command)
 
     def _be_busy(self, busy: bool) -> None:
-        self._stopping = self._stopping and busy
         if busy != self.busy:
             self.busy = busy
             self.changed.emit()

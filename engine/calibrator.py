@@ -59,7 +59,7 @@ class Calibrator:
                 break
             if not isinstance(command, Stop) and not self._cancelled():
                 self._serve(command)
-            if self._commands.empty():
+            if self._commands.empty() or isinstance(command, Stop | Drop):  # these are answered, whatever waits
                 self._rest(taken)
         self._close()
 

@@ -100,6 +100,14 @@ def test_cancel_is_heard_while_a_request_runs(calibrator: Calibrator, qtbot, mod
     assert calibrator.host.alive and calibrator.live.state == "running"
 
 
+def test_what_takes_the_place_of_work_is_held_too(calibrator: Calibrator, qtbot, model: Path, text: Path) -> None:
+    calibrator.study(model, [text], 1024, 1)
+    calibrator.study(model, [text], 2048, 2)
+    calibrator.live.state = "running"
+    qtbot.waitUntil(lambda: bool(calibrator.drain() or True) and calibrator.held, timeout=20_000)
+    assert calibrator.busy
+
+
 def test_a_comparison_is_dropped_and_what_waits_goes_on(calibrator: Calibrator, qtbot, model: Path, text: Path) -> None:
     studied, weighed = ask(calibrator, qtbot, model, text)
     compared, troubles = [], []
